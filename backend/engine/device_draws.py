@@ -5,6 +5,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,11 +14,13 @@ from backend.engine.forwarded_step import ForwardedStep
 from backend.engine.model_runner import SCORE_ROWS
 from backend.engine.token_draws import Drawing, TokenDraws
 from backend.models.model import Model
+from backend.ops.upload import upload
+from backend.sampling.draw import Ids
 from backend.step import Ints, StepPlan
 from backend.wire.messages import TokenLogprobs
 
 if TYPE_CHECKING:
-    from backend.sampling.device_sampler import DeviceSampler
+    from backend.sampling.device_sampler import DeviceSampler, SampledRows
 
 
 class DeviceDraws(TokenDraws):
@@ -49,14 +52,30 @@ class DeviceDraws(TokenDraws):
         from backend.ops.triton.rules import StepTokens
         from backend.sampling.device_sampler import SampledRows
 
-        hidden = step.hidden[: len(plan.sample_rows)]
-        if self.sampler.is_greedy(plan):
+        hidden, asking = step.hidden[: len(plan.sample_rows)], self.sampler.asking(plan)
+        if not len(asking):
             return self._best(hidden)
         tokens = StepTokens(step.last, step.input_ids, step.positions)
         sampled = SampledRows(step.rows, step.output_positions, tokens)
-        logits = self._model.logits(hidden)
-        sampled = sampled.with_masks(plan, logits.device)
-        return self.sampler.draw(logits, sampled, self.sampler.needs(plan))
+        if len(asking) == len(hidden) or self.sampler.is_alone:
+            asking = np.arange(len(hidden))
+            needs = self.sampler.needs(plan.sample_rows)
+            sampled = sampled.with_masks(plan, asking)
+            return self.sampler.draw(self._model.logits(hidden), sampled, needs)
+        return self._draw_some(hidden, sampled, plan, asking)
+
+    def _draw_some(
+        self, hidden: Tensor, sampled: "SampledRows", plan: StepPlan, asking: Ids
+    ) -> Drawing:
+        """Draw where ranks share the vocabulary: of rows that need only their best token no logits
+        are gathered. asking: [M], the others."""
+        others = np.setdiff1d(np.arange(len(hidden)), asking)
+        at, rest = (upload(each.astype(np.int32), hidden.device) for each in (asking, others))
+        needs = self.sampler.needs(plan.sample_rows[asking])
+        logits = self._model.logits(hidden.index_select(0, at))
+        drawn = self.sampler.draw(logits, sampled.some(at).with_masks(plan, asking), needs)
+        best = self._best(hidden.index_select(0, rest)).tokens
+        return drawn.among(len(hidden), asking, at, rest, best)
 
 
 def create_draws(

@@ -4,8 +4,8 @@ Rows join on the host; what they ask for then lies on the device. Between a step
 tokens nothing is read by the host, and what is launched follows from what the step's rows ask for,
 not from numbers. Tokens are those of `Sampler` for the same seeds: Philox's draws are its bits,
 selections are exact, and sums are off by 1e-6 of a row's mass at most where a border may fall
-otherwise. Ranks gather the logits of a step, [N, V], and draw alike; the best of rows that ask for
-nothing else are chosen from each rank's best.
+otherwise. Ranks gather the logits of rows that ask for more than their best token, [N, V], and draw
+alike; the best of the others are chosen from each rank's best.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from msgspec.structs import replace
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.distributed.tensor_parallel import TensorParallel
@@ -26,7 +27,8 @@ from backend.ops.triton.scores import WORDS, Scores, score
 from backend.ops.triton.survey import survey
 from backend.ops.upload import upload
 from backend.sampling.device_record import Words, record_of
-from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
+from backend.sampling.draw import Ids
+from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler, masks_of
 from backend.step import Join, StepPlan
 from backend.wire.messages import TokenLogprobs
 
@@ -82,14 +84,24 @@ class SampledRows(NamedTuple):
             )
         )
         tokens = StepTokens(last, input_ids, places)
-        return cls(rows, positions, tokens).with_masks(plan, device)
+        samples = np.arange(len(plan.sample_rows))
+        return cls(rows, positions, tokens).with_masks(plan, samples)
 
-    def with_masks(self, plan: StepPlan, device: torch.device) -> "SampledRows":
-        """Return the same with what a plan's grammars allow."""
-        if not len(plan.masks):
+    def some(self, at: Tensor) -> "SampledRows":
+        """Return some of them. at: [M] int32, ascending."""
+        rows, positions, last = (
+            each.index_select(0, at) for each in (self.rows, self.positions, self.tokens.last)
+        )
+        return SampledRows(rows, positions, self.tokens._replace(last=last))
+
+    def with_masks(self, plan: StepPlan, samples: Ids) -> "SampledRows":
+        """Return the same with what a plan's grammars allow. samples: which of the plan's they are,
+        ascending."""
+        found = masks_of(plan, samples)
+        if found is None or not len(found[0]):
             return self
-        samples, masks = (upload(each, device) for each in (plan.mask_samples, plan.masks))
-        return self._replace(mask_samples=samples, masks=masks)
+        which, masks = (upload(each.astype(np.int32), self.rows.device) for each in found)
+        return self._replace(mask_samples=which, masks=masks)
 
 
 @dataclass(slots=True)
@@ -97,16 +109,39 @@ class Drawn:
     """A step's tokens on the device, [N] int32, and their scores, if they were asked for.
 
     scores: as words, see Scores. counts: of each row, how many of the best are told beside its
-    token; None: it is not scored.
+    token; None: it is not scored. scored: of how many rows which these are, if some were not drawn
+    with them.
     """
 
     tokens: Tensor
     scores: Tensor | None = None
     counts: tuple[int | None, ...] = field(default=())
+    scored: tuple[int, Ids] | None = None
 
     def logprobs(self, scores: Words | None) -> list[TokenLogprobs | None]:
         """Return what each row is told, none if nobody asked. scores: on the host."""
-        return [] if scores is None else read_scores(scores, self.counts)
+        if scores is None:
+            return []
+        found = read_scores(scores, self.counts)
+        if self.scored is None:
+            return found
+        num_rows, samples = self.scored
+        logprobs: list[TokenLogprobs | None] = [None] * num_rows
+        for sample, each in zip(samples.tolist(), found, strict=True):
+            logprobs[sample] = each
+        return logprobs
+
+    def among(
+        self, num_rows: int, samples: Ids, at: Tensor, rest: Tensor, others: Tensor
+    ) -> "Drawn":
+        """Return them among others. samples: [M], which of num_rows these are, as at [M] on the
+        device; others: the tokens of the rest."""
+        tokens = self.tokens.new_empty(num_rows)
+        tokens.index_copy_(0, at.long(), self.tokens)
+        tokens.index_copy_(0, rest.long(), others)
+        if self.scores is None:
+            return Drawn(tokens)
+        return Drawn(tokens, self.scores, self.counts, (num_rows, samples))
 
     def read(self) -> Sampled:
         """Wait for the device, and return what it drew."""
@@ -143,6 +178,11 @@ class DeviceSampler(Sampler):
         widths = tp.all_gather(torch.tensor([vocab.stop - vocab.start])).flatten().tolist()
         self._widths: list[int] = widths
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this rank has the whole vocabulary."""
+        return self._tp.size == 1
+
     def join(self, join: Join) -> None:
         """Begin a row; its history goes to the device, and what else its processors need."""
         row, params = join.row, join.params
@@ -171,9 +211,8 @@ class DeviceSampler(Sampler):
             words[row] = numbers[name]
         self._is_stale = True
 
-    def needs(self, plan: StepPlan) -> Needs:
-        """Return what a plan's rows ask for."""
-        rows = plan.sample_rows
+    def needs(self, rows: Ids | NDArray[np.int32]) -> Needs:
+        """Return what rows ask for."""
         top_k = self._top_k[rows]
         filtered = self._is_filtered(rows) & (self._temperature[rows] > 0)
         num_best = 0
@@ -191,7 +230,7 @@ class DeviceSampler(Sampler):
     def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
         """Draw one token for each of a plan's samples, and wait for them; see Sampler."""
         sampled = SampledRows.from_plan(plan, self._device)
-        return self.draw(logits, sampled, self.needs(plan)).read()
+        return self.draw(logits, sampled, self.needs(plan.sample_rows)).read()
 
     def draw(self, logits: Tensor, sampled: SampledRows, needs: Needs) -> Drawn:
         """Draw one token for each row, on the device.

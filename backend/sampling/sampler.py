@@ -117,7 +117,13 @@ class Sampler:
 
     def is_greedy(self, plan: StepPlan) -> bool:
         """Whether the largest logit of each row is all that a plan's samples need."""
-        return bool(self._is_greedy[plan.sample_rows].all()) and len(plan.masks) == 0
+        return len(self.asking(plan)) == 0
+
+    def asking(self, plan: StepPlan) -> Ids:
+        """Return which of a plan's samples need more than their largest logit, ascending."""
+        asks = ~self._is_greedy[plan.sample_rows]
+        asks[plan.mask_samples] = True
+        return np.flatnonzero(asks)
 
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
         """Take the best token of each row.
@@ -178,7 +184,7 @@ class Sampler:
         positions = plan.sample_positions[list(samples)].tolist()
         for state, n in zip(mine, plan.sample_tokens[list(samples)].tolist(), strict=True):
             state.catch_up(plan.input_ids, plan.positions, n)
-        masks = _masks_of(plan, samples)
+        masks = masks_of(plan, samples)
         apply_logits_processors(logits, mine, positions, self._offset, self._eos_token_ids, masks)
 
     def token_logprobs(
@@ -205,7 +211,7 @@ class Sampler:
                 )
         return tokens
 
-    def _is_filtered(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def _is_filtered(self, rows: Ids | NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which rows draw from some of their tokens alone, unless they are greedy."""
         return (self._top_k[rows] > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
 
@@ -286,7 +292,7 @@ class Sampler:
         return int(ids[0, place[0]])
 
 
-def _masks_of(plan: StepPlan, samples: Sequence[int]) -> tuple[Ids, NDArray[np.int32]] | None:
+def masks_of(plan: StepPlan, samples: Sequence[int] | Ids) -> tuple[Ids, NDArray[np.int32]] | None:
     """Return the grammar masks of some of a plan's samples, and which of those have one."""
     if len(plan.masks) == 0:
         return None

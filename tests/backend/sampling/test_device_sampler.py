@@ -205,7 +205,7 @@ def test_padding_changes_no_row_and_none_its_neighbours() -> None:
     joins = [Join(n, each, [5, 6, 5][: 3 * n], n) for n, each in enumerate(params)]
     _, together = pair_of(joins)
     logits, plan = logits_of(2, 5, 1.0).to(DEVICE), plan_of([0, 5], [1, 2], [0, 2])
-    needs = together.needs(plan)
+    needs = together.needs(plan.sample_rows)
     drawn = together.draw(logits.clone(), SampledRows.from_plan(plan, DEVICE), needs).tokens
     rows, positions, last, input_ids, places = (
         torch.tensor(each, dtype=torch.int32, device=DEVICE)
