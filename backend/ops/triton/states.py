@@ -47,7 +47,8 @@ def delta_rule(
             BLOCK=block,
         )
     if plan.num_more:
-        block, key_dim = _tile(columns), max(16, triton.next_power_of_2(heads.key_dim))
+        key_dim = max(16, triton.next_power_of_2(heads.key_dim))
+        block = _tile(columns, key_dim)
         inverses = torch.empty(len(x), num_value_heads, CHUNK, dtype=torch.float32, device=x.device)
         state_chunks.invert_chunks[(len(plan.chunks), num_value_heads)](
             *gated,
@@ -111,7 +112,7 @@ def ssm_scan(
             BLOCK=block,
         )
     if plan.num_more:
-        block = _tile(rows)
+        block = _tile(rows, state_dim)
         state_chunks.ssm_chunks[(plan.num_more, num_heads, triton.cdiv(heads.head_dim, block))](
             *gated,
             state,
@@ -128,9 +129,10 @@ def ssm_scan(
     return out
 
 
-def _tile(size: int) -> int:
-    """Return how much of a state's rows or columns a program of chunks has: products want 16."""
-    return max(16, min(COLUMNS, size))
+def _tile(size: int, across: int) -> int:
+    """Return how much of a state a program of chunks has of its rows or columns, which are so many:
+    products want 16. across: the state's other size, of which a program has all."""
+    return max(16, min(COLUMNS if across <= 128 else COLUMNS // 2, size))
 
 
 def _segments(states: StateBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -163,7 +163,7 @@ def state_cases() -> Iterator[Case]:
     stages = 4, states.NUM_STAGES
     yield Case("delta_chunks", state_chunks.delta_chunks, types, {**block, "KEY_DIM": 128}, *stages)
     yield Case("ssm_chunks", state_chunks.ssm_chunks, types, {**block, "STATE_DIM": 128}, *stages)
-    wide = {**block, "STATE_DIM": 256}
+    wide = {"CHUNK": CHUNK, "BLOCK": states._tile(64, 256), "STATE_DIM": 256}
     yield Case("ssm_chunks 256", state_chunks.ssm_chunks, types, wide, *stages)
     constants = {"KEY_DIM": 128, "BLOCK": states.COLUMNS}
     yield Case("delta_rule", states._delta_rule, types, constants)
