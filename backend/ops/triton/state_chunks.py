@@ -21,6 +21,25 @@ def softplus(x):
 
 
 @triton.jit
+def read_state(state, chains, reads, sequence, size, places, is_number):
+    """Return a sequence's segments, from the first to behind the last, and what it goes on from.
+
+    size: numbers of a slot; places: in one, of the program's, as far as is_number says.
+    """
+    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
+    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
+    kept = tl.load(state + slot * size + places, mask=is_number & (slot >= 0), other=0.0)
+    return first, last, kept
+
+
+@triton.jit
+def write_state(state, slot_at, size, places, is_number, kept):
+    """Write what a segment leaves to the slot that is named at slot_at."""
+    slot = tl.load(slot_at).to(tl.int64)
+    tl.store(state + slot * size + places, kept, mask=is_number & (slot >= 0))
+
+
+@triton.jit
 def _between(since, places, WITH_OWN: tl.constexpr):
     """Return what is left at token i of what token j wrote before it, [CHUNK, CHUNK]; 0 else."""
     is_before = places[:, None] > places[None, :]
@@ -135,9 +154,7 @@ def delta_chunks(
     of_queries = tl.load(key_heads + head) * key_dim + rows
     of_keys = of_queries + num_key_heads * key_dim
     of_values = 2 * num_key_heads * key_dim + head * value_dim + columns
-    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
-    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
-    kept = tl.load(state + slot * size + of_state, mask=is_number & (slot >= 0), other=0.0)
+    first, last, kept = read_state(state, chains, reads, sequence, size, of_state, is_number)
     for segment in range(first, last):
         end = tl.load(starts + segment + 1)
         for begin in range(tl.load(starts + segment), end, CHUNK):
@@ -170,8 +187,7 @@ def delta_chunks(
             stays = keys * tl.exp(whole - since)[:, None]
             kept *= tl.exp(whole)
             kept += tl.dot(tl.trans(stays), added, input_precision=PRECISION)
-        slot = tl.load(writes + segment).to(tl.int64)
-        tl.store(state + slot * size + of_state, kept, mask=is_number & (slot >= 0))
+        write_state(state, writes + segment, size, of_state, is_number, kept)
 
 
 @triton.jit(
@@ -216,9 +232,7 @@ def ssm_chunks(
     of_keys = num_heads * head_dim + tl.load(groups + head) * state_dim + columns
     of_queries = of_keys + num_groups * state_dim
     rate, shift, skip = tl.load(rates + head), tl.load(biases + head), tl.load(skips + head)
-    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
-    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
-    kept = tl.load(state + slot * size + of_state, mask=is_number & (slot >= 0), other=0.0)
+    first, last, kept = read_state(state, chains, reads, sequence, size, of_state, is_number)
     for segment in range(first, last):
         end = tl.load(starts + segment + 1)
         for begin in range(tl.load(starts + segment), end, CHUNK):
@@ -251,5 +265,4 @@ def ssm_chunks(
             stays = written * tl.exp(whole - since)[:, None]
             kept *= tl.exp(whole)
             kept += tl.dot(tl.trans(stays), keys, input_precision=PRECISION)
-        slot = tl.load(writes + segment).to(tl.int64)
-        tl.store(state + slot * size + of_state, kept, mask=is_number & (slot >= 0))
+        write_state(state, writes + segment, size, of_state, is_number, kept)

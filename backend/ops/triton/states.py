@@ -15,7 +15,7 @@ from backend.ops.batch import StateBatch
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.triton import state_chunks
-from backend.ops.triton.state_chunks import softplus
+from backend.ops.triton.state_chunks import read_state, softplus, write_state
 from backend.ops.triton.state_plan import CHUNK, StatePlan
 
 # Columns of a state's program: of a state of 128 rows it takes 32 registers of a thread.
@@ -173,9 +173,7 @@ def _delta_rule(
     of_keys = of_queries + num_key_heads * key_dim
     of_values = 2 * num_key_heads * key_dim + head * value_dim + columns
     rate, shift = tl.load(rates + head), tl.load(biases + head)
-    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
-    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
-    kept = tl.load(state + slot * size + places, mask=is_number & (slot >= 0), other=0.0)
+    first, last, kept = read_state(state, chains, reads, sequence, size, places, is_number)
     for segment in range(first, last):
         for token in range(tl.load(starts + segment), tl.load(starts + segment + 1)):
             row = x + tl.cast(token, tl.int64) * x_stride
@@ -193,8 +191,7 @@ def _delta_rule(
             result = tl.sum(kept * query[:, None], 0)
             target = out + (tl.cast(token, tl.int64) * num_heads + head) * value_dim + columns
             tl.store(target, result.to(out.dtype.element_ty), mask=is_column)
-        slot = tl.load(writes + segment).to(tl.int64)
-        tl.store(state + slot * size + places, kept, mask=is_number & (slot >= 0))
+        write_state(state, writes + segment, size, places, is_number, kept)
 
 
 @triton.jit(do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"])
@@ -231,9 +228,7 @@ def _ssm_scan(
     of_keys = num_heads * head_dim + tl.load(groups + head) * state_dim + columns
     of_queries = of_keys + num_groups * state_dim
     rate, shift, skip = tl.load(rates + head), tl.load(biases + head), tl.load(skips + head)
-    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
-    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
-    kept = tl.load(state + slot * size + places, mask=is_number & (slot >= 0), other=0.0)
+    first, last, kept = read_state(state, chains, reads, sequence, size, places, is_number)
     for segment in range(first, last):
         for token in range(tl.load(starts + segment), tl.load(starts + segment + 1)):
             row = x + tl.cast(token, tl.int64) * x_stride
@@ -247,5 +242,4 @@ def _ssm_scan(
             result = tl.sum(kept * query[None, :], 1) + skip * value
             target = out + (tl.cast(token, tl.int64) * num_heads + head) * head_dim + rows
             tl.store(target, result.to(out.dtype.element_ty), mask=is_row)
-        slot = tl.load(writes + segment).to(tl.int64)
-        tl.store(state + slot * size + places, kept, mask=is_number & (slot >= 0))
+        write_state(state, writes + segment, size, places, is_number, kept)
