@@ -184,6 +184,16 @@ def test_wrong_secrets_are_counted_and_logged_without_them(
     assert "not it" not in repr(msgspec.structs.replace(address, secret=wrong))
 
 
+def test_count_of_refusals_is_a_snapshot() -> None:
+    """The supervisor added to what threads were counting: a dictionary whose size may change."""
+    with listening() as (acceptor, address):
+        before = acceptor.num_refused
+        with pytest.raises(DialError):
+            dial(msgspec.structs.replace(address, secret=bytes(32)), HELLO)
+        wait_for_refusals(acceptor, Reason.SECRET, 1)
+        assert before == {} and acceptor.num_refused == {Reason.SECRET: 1}
+
+
 def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor_module, "MAX_UNHEARD", 2)
     with listening() as (acceptor, address):
