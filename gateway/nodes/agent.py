@@ -59,6 +59,7 @@ from gateway.nodes.node_messages import (
     decode_to_agent,
     encode,
 )
+from gateway.nodes.silence import Silence
 from gateway.supervision.fault import Fault
 from gateway.supervision.local_incarnation import LocalIncarnation
 
@@ -135,6 +136,7 @@ class Agent:
     def __init__(self, order: LaunchOrder, stream: FrameStream) -> None:
         self._order = order
         self._stream = stream
+        self._silence = Silence(order.hang_s)
         self._host = order.host or stream.own_host
         self._node = f"{socket.gethostname()} ({self._host})"
         self._incarnation: LocalIncarnation | None = None
@@ -252,7 +254,7 @@ class Agent:
         """Obey home; when it is lost, end the group."""
         try:
             while True:
-                self._obey(decode_to_agent(await self._stream.receive(self._order.hang_s)))
+                self._obey(decode_to_agent(await self._stream.receive_from(self._silence)))
         except (StreamLost, msgspec.MsgspecError):
             self._stream.close()
             if self._incarnation is not None:
@@ -296,6 +298,7 @@ class Agent:
             if self._incarnation is not None:
                 look = Look(self._incarnation.ranks(), self._incarnation.replica.load)
             self.tell(look)
+            self._silence.beat()
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from backend.wire.channel import ChannelBroken
 from backend.wire.tcp.frames import FrameParser, FrameQueue, Kind
 from backend.wire.tcp.stream import Stream
+from gateway.nodes.silence import Silence
 
 # A stack of every thread of a group is the longest that is said.
 MAX_FRAME_BYTES = 4 << 20
@@ -17,6 +18,10 @@ MAX_UNSENT_BYTES = 16 << 20
 
 class StreamLost(Exception):
     """The other side is gone, silent, or sent what is not a frame. The message says which."""
+
+
+class StreamSilent(StreamLost):
+    """Nothing has come in time; something may yet."""
 
 
 class FrameStream:
@@ -54,8 +59,8 @@ class FrameStream:
     async def receive(self, timeout_s: float) -> bytes:
         """Return the next frame.
 
-        Raises StreamLost, for a silence of `timeout_s` as well, after which it may be called again.
-        Not for two callers at a time.
+        Raises StreamLost, and StreamSilent after `timeout_s`; it may be called again then. Not for
+        two callers at a time.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -64,8 +69,19 @@ class FrameStream:
                     if not self._received:
                         await self._until_readable()
         except TimeoutError as error:
-            raise StreamLost(f"silent for {timeout_s:.2g} s") from error
+            raise StreamSilent(f"silent for {timeout_s:g} s") from error
         return self._received.popleft()
+
+    async def receive_from(self, silence: Silence) -> bytes:
+        """Return the next frame, which may come as long as it is not overdue. Raises StreamLost."""
+        while left_s := silence.left_s:
+            try:
+                payload = await self.receive(left_s)
+            except StreamSilent:
+                continue  # was it we who were stopped?
+            silence.heard()
+            return payload
+        raise StreamSilent(f"silent for {silence.limit_s:g} s")
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until what was sent has left, or the time is up."""

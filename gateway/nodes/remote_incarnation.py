@@ -6,7 +6,6 @@ judged whether the node itself is still there.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +35,7 @@ from gateway.nodes.node_messages import (
 )
 from gateway.nodes.placer import Placer
 from gateway.nodes.remote_replica import RemoteRank, RemoteReplica
+from gateway.nodes.silence import Silence
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import Fault
 from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
@@ -146,29 +146,22 @@ class RemoteIncarnation:
         if self._meeting is not None:
             self.replica.meet(self._meeting)
         self.waits_for = ""
-        self._tasks.append(self._loop.create_task(self._listen(stream)))
-        self._tasks.append(self._loop.create_task(self._ping(stream)))
+        silence = Silence(min(SILENCE_SECONDS, self._order.hang_s))
+        self._tasks.append(self._loop.create_task(self._listen(stream, silence)))
+        self._tasks.append(self._loop.create_task(self._ping(stream, silence)))
 
-    async def _listen(self, stream: FrameStream) -> None:
-        watch = Silence(min(SILENCE_SECONDS, self._order.hang_s))
-        watch.heard()
+    async def _listen(self, stream: FrameStream, silence: Silence) -> None:
         try:
             while not self._has_ended:
-                try:
-                    payload = await stream.receive(watch.left_s)
-                except StreamLost:
-                    if watch.is_excused():
-                        continue
-                    raise
-                watch.heard()
-                self._take(decode_from_agent(payload))
+                self._take(decode_from_agent(await stream.receive_from(silence)))
         except StreamLost as error:
             self._lost("is lost", str(error))
         except msgspec.MsgspecError as error:
             self._lost("is lost", f"its agent said what is no message: {error}")
 
-    async def _ping(self, stream: FrameStream) -> None:
+    async def _ping(self, stream: FrameStream, silence: Silence) -> None:
         while True:
+            silence.beat()
             stream.send(encode(Ping()))
             await asyncio.sleep(PING_SECONDS)
 
@@ -250,30 +243,6 @@ class RemoteIncarnation:
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-class Silence:
-    """Tells a silent node from a supervisor that was itself stopped: that is nobody's fault."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._due_s = 0.0
-
-    @property
-    def left_s(self) -> float:
-        """How long the silence may still last."""
-        return max(0.01, self._due_s - time.monotonic())
-
-    def heard(self) -> None:
-        """Begin anew."""
-        self._due_s = time.monotonic() + self._limit_s
-
-    def is_excused(self) -> bool:
-        """Whether we look so late that what was missed is our own doing; it begins anew then."""
-        if time.monotonic() - self._due_s < 0.5 * self._limit_s:
-            return False
-        self.heard()
-        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,9 @@ class Helper:
         """End the process; requests under way fail, and nobody may ask any more."""
         self._is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
-        if self._process is not None:
-            self._process.kill()
+        # The thread may be about to end it.
+        if (process := self._process) is not None:
+            process.kill()
         self._executor.shutdown()
         self._end_process()
 

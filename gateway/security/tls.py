@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypercorn.config import Config
 
+from backend.wire.tcp.encryption import load_pair
 from gateway.security.key_file import unreadable
 
 # Longer than any honest network needs.
@@ -25,45 +26,41 @@ class TlsFiles:
     def __init__(self, certificate: str, key: str) -> None:
         """Raises TlsError."""
         self._files = certificate, key
-        self.context = self._read()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        self.context.set_alpn_protocols(["http/1.1"])
+        self.reload()
 
     def reload(self) -> None:
-        """Serve new connections with what the files hold now. Raises TlsError; the old stays."""
-        self._read()
-        self.context.load_cert_chain(*self._files)
+        """Serve new connections with what the files hold now. Raises TlsError; the old stays.
 
-    def _read(self) -> ssl.SSLContext:
+        Called where handshakes run, in the worker's loop: none begins between certificate and key.
+        """
         certificate, key = self._files
         if not (certificate and key):
             raise TlsError("TLS needs both: --tls-cert and --tls-key")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-        context.set_alpn_protocols(["http/1.1"])
-        for file in self._files:
-            _check_readable(file)
+        # Once: whoever writes them may not have done.
+        pair = _read(certificate), _read(key)
         try:
-            # Without a password it would ask the terminal for one.
-            context.load_cert_chain(certificate, key, password="")
-        except OSError as error:
+            # What fails leaves a context without a key.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.context):
+                load_pair(context, *pair)
+        except ssl.SSLError as error:
             raise TlsError(
                 f"{certificate} and {key} cannot be used for TLS: {_reason(error)}"
             ) from error
-        return context
 
 
-def _check_readable(file: str) -> None:
-    """Raise TlsError, naming the one of the two that is the trouble."""
+def _read(file: str) -> bytes:
+    """Raises TlsError, naming the one of the two that is the trouble."""
     try:
-        with open(file, "rb"):
-            pass
+        return Path(file).read_bytes()
     except OSError as error:
         raise TlsError(f"{file} cannot be used for TLS: {unreadable(Path(file), error)}") from error
 
 
-def _reason(error: OSError) -> str:
-    if not isinstance(error, ssl.SSLError):
-        return error.strerror or str(error)
+def _reason(error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return "the key is not the certificate's"
     return (

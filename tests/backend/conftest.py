@@ -1,11 +1,18 @@
-"""What tests of the kernels share."""
+"""What tests of the engine share."""
 
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from backend.native import kernels, levels
 from backend.ops import cumulative_probs, token_masks, topk
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Draw the same numbers in whatever order tests run, and on whichever worker."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(params=levels())

@@ -39,7 +39,7 @@ class _Table:
             self.results[number] = (self.size, join(parts))
             self.parts, self.num_meetings = {}, number + 1
             self.turn.notify_all()
-        self.turn.wait_for(lambda: number in self.results or self.is_broken, timeout=60)
+        self.turn.wait_for(lambda: number in self.results or self.is_broken, timeout=600)
         if number not in self.results:
             raise RuntimeError("another rank failed, or does not come to this meeting")
         left, result = self.results.pop(number)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 def run_stages(
     shape: GroupShape,
     work: Callable[[TensorParallel, Pipeline], T],
-    timeout_s: float = 60.0,
+    timeout_s: float = 600.0,
 ) -> list[T]:
     """Return what `work` gives on each rank; the first exception of any rank is raised."""
     page = os.memfd_create("page")

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from backend.wire.local.rank_exchange import RankExchange
 T = TypeVar("T")
 
 
-def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float = 60.0) -> list[T]:
+def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float = 600.0) -> list[T]:
     """Return what `work` gives on each rank; the first exception of any rank is raised."""
     if size == 1:
         return [work(TensorParallel())]
@@ -44,8 +45,11 @@ def run_threads(ranks: range, work: Callable[[int], T], timeout_s: float) -> lis
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in ranks]
     for thread in threads:
         thread.start()
+    until_s = time.monotonic() + timeout_s
     for thread in threads:
-        thread.join(0.2 if errors else timeout_s)
+        while thread.is_alive() and not errors and time.monotonic() < until_s:
+            thread.join(0.1)
+        thread.join(0.2)
     if errors:
         raise errors[0]
     assert len(results) == len(ranks), "a rank still waits for another"

@@ -37,7 +37,7 @@ class Manner:
     pause_s: float = 0.0
     leaves_after: int | None = None
     timeout_s: float = 60.0
-    patience_s: float = 75.0
+    patience_s: float = 180.0
 
 
 @dataclass

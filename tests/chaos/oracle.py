@@ -29,8 +29,10 @@ class ValidationResult:
     num_tokens: int = 0
 
 
-def judge(outcomes: Sequence[Outcome], references: Sequence[Answer], log: Log) -> ValidationResult:
-    """Look at every outcome."""
+def judge(
+    outcomes: Sequence[Outcome], references: Sequence[Answer], log: Log, lost_s: float
+) -> ValidationResult:
+    """Look at every outcome. lost_s: for how long the machine stood still meanwhile."""
     verdict = ValidationResult()
     for outcome in outcomes:
         name = outcome.end.value
@@ -38,13 +40,13 @@ def judge(outcomes: Sequence[Outcome], references: Sequence[Answer], log: Log) -
             name += f" {outcome.error.get('code')}"
         verdict.ends[name] += 1
         verdict.num_tokens += sum(map(len, outcome.answer.ids))
-        complaint = _complaint(outcome, references[outcome.number], log)
+        complaint = _complaint(outcome, references[outcome.number], log, lost_s)
         if complaint:
             verdict.complaints.append(f"request {outcome.number}: {complaint}")
     return verdict
 
 
-def _complaint(outcome: Outcome, reference: Answer, log: Log) -> str:
+def _complaint(outcome: Outcome, reference: Answer, log: Log, lost_s: float) -> str:
     answer = outcome.answer
     seconds = outcome.ended_s - outcome.started_s
     if outcome.end is End.BROKEN:
@@ -55,18 +57,18 @@ def _complaint(outcome: Outcome, reference: Answer, log: Log) -> str:
         return f"differs from the reference: {_difference(answer, reference)}"
     if outcome.end is not End.REFUSED and not reference.begins_with(answer):
         return f"is no beginning of the reference: {_difference(answer, reference)}"
-    if seconds > outcome.manner.timeout_s + LATE_SECONDS:
+    if seconds > outcome.manner.timeout_s + LATE_SECONDS + lost_s:
         return f"ended {seconds - outcome.manner.timeout_s:.1f} s late"
     if outcome.end is End.REFUSED and outcome.error.get("code") not in REFUSALS:
         return f"refused with {outcome.status} {outcome.error}"
-    if outcome.end is End.CUT and not _was_worker_killed(outcome, log):
+    if outcome.end is End.CUT and not _was_worker_killed(outcome, log, lost_s):
         return "was cut off, and no worker was killed"
     return ""
 
 
-def _was_worker_killed(outcome: Outcome, log: Log) -> bool:
+def _was_worker_killed(outcome: Outcome, log: Log, lost_s: float) -> bool:
     return any(
-        outcome.started_s - CUT_SECONDS <= moment <= outcome.ended_s
+        outcome.started_s - CUT_SECONDS - lost_s <= moment <= outcome.ended_s
         for moment in log.times("SIGKILL", "worker")
     )
 

@@ -91,7 +91,7 @@ def prometheus(tmp_path: Path, tiny_model: Path) -> Iterator[tuple[Server, int]]
         command += [f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: _is_ready(port), 30, "Prometheus is ready")
+            wait_until(lambda: _is_ready(port), 60, "Prometheus is ready")
             yield server, port
         finally:
             process.kill()
@@ -137,7 +137,7 @@ def test_prometheus_answers_every_query(prometheus: tuple[Server, int]) -> None:
         client.start()
     try:
         rate = "rate(unisono_generation_tokens_total[10s]) > 0"
-        wait_until(lambda: bool(_ask(port, rate)), 30, "Prometheus has seen some load")
+        wait_until(lambda: bool(_ask(port, rate)), 60, "Prometheus has seen some load")
         time.sleep(3)  # a few more scrapes, so that every rate has two points
         empty = [(title, query) for title, query in queries() if not _ask(port, query)]
         assert not empty

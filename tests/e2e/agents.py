@@ -24,7 +24,7 @@ from gateway.supervision.listening import GroupListening
 from tests.gateway.nodes.test_remote_incarnation import Owner
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 EPOCH = 3
 Incarnation = RemoteIncarnation | SpannedIncarnation
 
@@ -58,7 +58,7 @@ class AgentPlacer:
         for agent in self.agents:
             assert agent.stdin is not None
             agent.stdin.close()
-            agent.wait(30)
+            agent.wait(120)
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def group(
         await asyncio.wait_for(until(owner, "ready"), START_SECONDS)
         yield incarnation, owner, placer
         incarnation.leave()
-        await asyncio.wait_for(until(owner, "ended"), 30)
+        await asyncio.wait_for(until(owner, "ended"), 120)
     finally:
         incarnation.kill()
         await asyncio.to_thread(placer.close)

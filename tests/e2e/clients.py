@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 
 
 def openai_client(url: str) -> openai.OpenAI:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.clients import openai_client
+from tests.e2e.crowd import SLOWLY
 from tests.e2e.server import Server
 from tests.e2e.tool_template import TOOL_TEMPLATE
 
@@ -42,6 +43,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_server(tiny_model: Path) -> Iterator[Server]:
     """The tiny model as it is served without flags. Nobody may harm it."""
     with Server(tiny_model) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def slow_server(tiny_model: Path) -> Iterator[Server]:
+    """The tiny model, which takes its time for requests of SLOW_SEED. Nobody may harm it."""
+    with Server(tiny_model, *SLOWLY) as server:
         yield server
 
 

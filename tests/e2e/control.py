@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.supervision.control_messages import Listing, decode_reply
 from tests.e2e.server import clean_environment
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 180.0
 
 
 def ctl(socket_path: Path, *arguments: str) -> tuple[int, str]:

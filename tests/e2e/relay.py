@@ -2,9 +2,13 @@
 
 import contextlib
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable
+
+# Below those that Linux gives out by itself: net.ipv4.ip_local_port_range begins at 32,768.
+FIRST_PORT, PORTS_OF_EACH, NUM_SHARES = 12_000, 2_000, 10
 
 
 class Relay:
@@ -70,8 +74,15 @@ def _end(sock: socket.socket) -> None:
 
 
 def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody uses."""
-    for first in range(20_000 + os.getpid() % 10_000, 60_000, count):
+    """Return the first of so many ports in a row that nobody uses.
+
+    Nobody is given one of them who asks for any, before a server takes them; nor does another
+    worker of these tests find them free meanwhile.
+    """
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % NUM_SHARES
+    first_port = FIRST_PORT + own * PORTS_OF_EACH
+    offset = random.randrange(0, PORTS_OF_EACH // 2)
+    for first in range(first_port + offset, first_port + PORTS_OF_EACH - count, count):
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for port in range(first, first + count):
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))

@@ -77,7 +77,7 @@ def test_list_shows_every_process(server: Server, socket_path: Path) -> None:
         assert group.state == "ready" and group.free_blocks == group.total_blocks > 0
         for rank in group.ranks:
             assert (rank.phase, rank.device) == ("idle", "cpu")
-            assert rank.rss_bytes > 10**7 and rank.threads > 0 and rank.seconds < 5
+            assert rank.rss_bytes > 10**7 and rank.threads > 0 and rank.seconds < 60
             pids[f"unisono: rank {group.group}.{rank.rank}"] = rank.pid
             assert Path(f"/proc/{rank.pid}/oom_score_adj").read_text() == "500\n"
     for worker in found.workers:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.clients import TIMEOUT_S, is_idle
+from tests.e2e.crowd import FREED_SECONDS, SLOW_SEED
 from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -14,9 +15,11 @@ pytestmark = pytest.mark.e2e
 NUM_TOKENS = 300
 
 
-def asked(server: Server, *, stream: bool, max_tokens: int = NUM_TOKENS) -> socket.socket:
+def asked(
+    server: Server, *, stream: bool, max_tokens: int = NUM_TOKENS, seed: int = 0
+) -> socket.socket:
     """A connection on which a completion has been asked for."""
-    fields = {"model": "tiny", "prompt": [5, 6, 7], "max_tokens": max_tokens}
+    fields = {"model": "tiny", "prompt": [5, 6, 7], "max_tokens": max_tokens, "seed": seed}
     body = json.dumps(fields | {"stream": stream, "ignore_eos": True}).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     sock = socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S)
@@ -46,10 +49,10 @@ def test_half_closed_client_gets_all_of_its_answer(tiny_server: Server, stream: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_client_that_half_closed_and_left_frees_blocks(tiny_server: Server, stream: bool) -> None:
-    with asked(tiny_server, stream=stream, max_tokens=12_000) as sock:
+def test_client_that_half_closed_and_left_frees_blocks(slow_server: Server, stream: bool) -> None:
+    with asked(slow_server, stream=stream, max_tokens=12_000, seed=SLOW_SEED) as sock:
         sock.shutdown(socket.SHUT_WR)
         if stream:
             sock.recv(1)
-        wait_until(lambda: not is_idle(tiny_server.url), 20, "it runs")
-    wait_until(lambda: is_idle(tiny_server.url), 4.0, "its blocks are free")
+        wait_until(lambda: not is_idle(slow_server.url), 60, "it runs")
+    wait_until(lambda: is_idle(slow_server.url), FREED_SECONDS, "its blocks are free")

@@ -1,5 +1,6 @@
 """A server that has nothing to do does nothing."""
 
+import contextlib
 import time
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,11 @@ def cpu_of(server: Server) -> float:
         for pid in processes_of(server.session)
         for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
     ]
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+    spent = 0
+    for file in files:
+        with contextlib.suppress(OSError):  # a thread may end meanwhile
+            spent += int(file.read_text().split()[0])
+    return spent / 1e9
 
 
 def test_idle_servers_use_less_than_1_percent_of_a_core(
@@ -42,7 +47,7 @@ def test_idle_servers_use_less_than_1_percent_of_a_core(
             with RawStream(server.url, body) as stream:
                 next(stream.events())
         for server in servers:
-            wait_until(partial(is_idle, server.url), 20, "the work has ended")
+            wait_until(partial(is_idle, server.url), 60, "the work has ended")
         before, started = [cpu_of(server) for server in servers], time.monotonic()
         with Server(tiny_model):
             seconds = time.monotonic() - started

@@ -83,7 +83,7 @@ def test_fault_ends_one_request_and_changes_no_other(server: Server) -> None:
             assert error["code"] == "engine_error"
             assert "InjectedFault" not in error["message"]
     assert ranks == {name: pid for name, pid in server.processes.items() if "rank" in name}
-    wait_until(lambda: is_idle(server.url), 20, "all blocks are free")
+    wait_until(lambda: is_idle(server.url), 60, "all blocks are free")
 
 
 def test_buffered_answer_says_that_a_retry_would_not_help(server: Server) -> None:

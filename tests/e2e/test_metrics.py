@@ -40,12 +40,12 @@ def test_any_worker_answers_for_all_through_the_death_of_one(pair: Server) -> No
         scrapes = [metrics(pair.url)["unisono_generation_tokens_total"] for _ in range(8)]
         return set(scrapes) == {total}
 
-    wait_until(agree, 20, "all scrapes show the same total")
+    wait_until(agree, 60, "all scrapes show the same total")
     os.kill(pair.processes["unisono: worker 0"], signal.SIGKILL)
-    wait_until(lambda: "unisono: worker 0" in pair.processes, 10, "the worker is replaced")
+    wait_until(lambda: "unisono: worker 0" in pair.processes, 60, "the worker is replaced")
     restarts = 'unisono_worker_restarts_total{worker="0"}'
-    wait_until(lambda: metrics(pair.url)[restarts] == 1, 20, "the death is counted")
-    wait_until(agree, 20, "the successor goes on counting")
+    wait_until(lambda: metrics(pair.url)[restarts] == 1, 60, "the death is counted")
+    wait_until(agree, 60, "the successor goes on counting")
 
 
 def test_group_and_processes_are_shown(pair: Server) -> None:
@@ -54,12 +54,12 @@ def test_group_and_processes_are_shown(pair: Server) -> None:
     def found() -> dict[str, float]:
         return metrics(pair.url)
 
-    wait_until(lambda: found()['unisono_num_requests_running{group="0"}'] == 0, 5, "idle")
+    wait_until(lambda: found()['unisono_num_requests_running{group="0"}'] == 0, 60, "idle")
     now = found()
     assert now['unisono_engine_generation_tokens_total{group="0"}'] >= TOKENS
     assert now['unisono_engine_step_seconds_total{group="0",phase="forward"}'] > 0
     usage = 'unisono_kv_cache_usage_perc{group="0"}'
-    wait_until(lambda: found()[usage] == 0, 20, "no block is held")
+    wait_until(lambda: found()[usage] == 0, 60, "no block is held")
     rank = '{group="0",process="rank 0.0",rank="0"}'
     assert now[f"unisono_process_resident_memory_bytes{rank}"] > 50e6
     assert now[f"unisono_process_cpu_seconds_total{rank}"] > 0
@@ -68,6 +68,6 @@ def test_group_and_processes_are_shown(pair: Server) -> None:
 def test_top_prints_a_frame(pair: Server) -> None:
     complete(pair)
     command = [sys.executable, "-m", "gateway", "top", "--url", pair.url, "--once"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert run.returncode == 0, run.stderr
     assert "tiny" in run.stdout and "rank 0.0" in run.stdout and "ready" in run.stdout

@@ -18,7 +18,7 @@ FIELDS = {"model": "tiny", "prompt": [5, 6], "max_tokens": 5, "temperature": 0}
 
 def kill_group(server: Server) -> None:
     os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
-    wait_until(lambda: request(server.url, "GET", "/readyz")[0] == 503, 10, "it is noticed")
+    wait_until(lambda: request(server.url, "GET", "/readyz")[0] == 503, 60, "it is noticed")
 
 
 def test_new_requests_wait_for_the_group_to_come_back(tiny_model: Path) -> None:

@@ -8,9 +8,9 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from backend.native import levels
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.clients import RawStream, request
+from tests.e2e.crowd import at_once, slow
 from tests.e2e.server import Server, wait_until
 from tests.level import forced_level
 
@@ -49,8 +50,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 # What ends a process by itself: at once, and in the middle of an answer.
 POISON = ["segfault:seed=666:rank=1", "exit:seed=667:rank=0:position=30"]
-# A step of a tiny model takes so little that some would be over before the last has begun.
-SLOW = [f"slow:seed={fields['seed']}" for fields in REQUESTS.values()]
 Answer = tuple[list[str], list[list[int]], list[Any], list[str | None], dict[str, Any]]
 
 
@@ -62,7 +61,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = write_tiny_llama(folder, head_dim=16, max_model_len=16384)
     settings = [] if is_ours else ["--exact", "--dtype", "float32"]
     settings += ["--tp", "2", "--dp", "2", "--max-num-seqs", "32"]
-    settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", " ".join(POISON + SLOW)]
+    faults = " ".join([*POISON, slow(REQUESTS.values())])
+    settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", faults]
     # Deaths a second ago are forgotten: neither the back-off nor the limit matters here.
     settings += ["--restart-window-s", "1"]
     with Server(model, *settings) as server:
@@ -72,7 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def undisturbed(server: Server) -> dict[str, Answer]:
     """What the server answers when nothing dies."""
-    return ask_all(server, lambda: None)
+    return ask_all(server)
 
 
 def ask(server: Server, fields: dict[str, Any], on_chunk: Callable[[], None]) -> Answer:
@@ -107,29 +107,10 @@ def ask(server: Server, fields: dict[str, Any], on_chunk: Callable[[], None]) ->
     return texts, ids, scores, reasons, usage
 
 
-def ask_all(server: Server, disturb: Callable[[], None]) -> dict[str, Answer]:
+def ask_all(server: Server, disturb: Callable[[], None] | None = None) -> dict[str, Answer]:
     """Send all requests at once; disturb as soon as each has had some tokens."""
-    has_begun = {name: threading.Event() for name in REQUESTS}
-    with ThreadPoolExecutor(len(REQUESTS)) as threads:
-
-        def begin(name: str) -> Callable[[], None]:
-            counter = iter(range(LONG * 4))
-            return lambda: has_begun[name].set() if next(counter) == 8 else None
-
-        answers = {
-            name: threads.submit(ask, server, fields, begin(name))
-            for name, fields in REQUESTS.items()
-        }
-        wait_until(
-            lambda: all(
-                event.is_set() or answers[name].done() for name, event in has_begun.items()
-            ),
-            60,
-            "all streams have begun",
-        )
-        assert not any(answer.done() for answer in answers.values()), "over before the crash"
-        disturb()
-        return {name: answer.result() for name, answer in answers.items()}
+    asks = [partial(ask, server, fields) for fields in REQUESTS.values()]
+    return dict(zip(REQUESTS, at_once(asks, disturb), strict=True))
 
 
 def post(server: Server, body: bytes) -> tuple[int, dict[str, str], Any]:
@@ -154,7 +135,7 @@ def test_answers_are_those_of_an_undisturbed_run(
         os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
         wait_until(
             lambda: server.processes.get("unisono: rank 0.1") != before["unisono: rank 0.1"],
-            5,
+            60,
             "the rest of the group follows",
         )
         os.kill(server.processes["unisono: rank 1.1"], signal.SIGKILL)
@@ -162,14 +143,14 @@ def test_answers_are_those_of_an_undisturbed_run(
     disturbed = ask_all(server, kill_a_lead_and_then_a_follower)
     for name, answer in undisturbed.items():
         assert disturbed[name] == answer, name
-    wait_until(lambda: is_whole(server), 30, "both groups are back, and nothing is left in them")
+    wait_until(lambda: is_whole(server), 180, "both groups are back, and nothing is left in them")
 
 
 @pytest.mark.parametrize("seed", [666, pytest.param(667, marks=pytest.mark.slow)])
 def test_poison_ends_after_two_deaths_and_bystanders_finish(
     server: Server, undisturbed: dict[str, Answer], seed: int
 ) -> None:
-    wait_until(lambda: is_whole(server), 30, "both groups are there")
+    wait_until(lambda: is_whole(server), 180, "both groups are there")
     body = {"model": "tiny", "prompt": "a b", "max_tokens": 60, "ignore_eos": True, "seed": seed}
     poison = json.dumps(body).encode()
     with ThreadPoolExecutor(1) as thread:
@@ -179,7 +160,7 @@ def test_poison_ends_after_two_deaths_and_bystanders_finish(
     assert answers == undisturbed
     assert (status, headers["x-should-retry"]) == (500, "false")
     assert answer["error"]["code"] == "engine_error"
-    wait_until(lambda: is_whole(server), 30, "both groups are back")
+    wait_until(lambda: is_whole(server), 180, "both groups are back")
     before = server.processes
     status, headers, _ = post(server, poison)
     assert (status, headers["x-should-retry"]) == (500, "false")

@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.clients import request
-from tests.e2e.server import clean_environment, processes_of, tied, wait_until
+from tests.e2e.server import (
+    START_SECONDS,
+    STOP_SECONDS,
+    clean_environment,
+    processes_of,
+    tied,
+    wait_until,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -86,7 +93,7 @@ class Service:
                 start_new_session=True,
             )
 
-    def wait_for(self, word: str, timeout_s: float = 5) -> None:
+    def wait_for(self, word: str, timeout_s: float = 60) -> None:
         wait_until(lambda: self.manager.has_heard(word), timeout_s, word)
 
     def pid(self, title: str) -> int:
@@ -107,7 +114,7 @@ def started(
     with manager.socket, socket.create_server(("127.0.0.1", 0)) as listener:
         service = Service(tiny_model, home, manager, listener)
         try:
-            service.wait_for("READY=1", 60)
+            service.wait_for("READY=1", START_SECONDS)
             yield service, manager.heard.copy()
         finally:
             service.process.kill()
@@ -146,7 +153,7 @@ def test_watchdog_starves_while_a_worker_is_stopped(service: Service) -> None:
     worker = service.pid("unisono: worker 0")
     os.kill(worker, signal.SIGSTOP)
     try:
-        wait_until(service.manager.is_starving, 20, "the watchdog is not fed any more")
+        wait_until(service.manager.is_starving, 60, "the watchdog is not fed any more")
     finally:
         os.kill(worker, signal.SIGCONT)
     service.manager.forget()
@@ -156,7 +163,7 @@ def test_watchdog_starves_while_a_worker_is_stopped(service: Service) -> None:
 def test_loss_of_a_group_is_told_and_its_return(service: Service) -> None:
     os.kill(service.pid("unisono: rank 0.0"), signal.SIGKILL)
     service.wait_for("STATUS=0 of 1 groups serve")
-    service.wait_for("STATUS=serving tiny", 60)
+    service.wait_for("STATUS=serving tiny", START_SECONDS)
 
 
 def test_log_is_json_and_says_what_serves(service: Service) -> None:
@@ -170,5 +177,5 @@ def test_log_is_json_and_says_what_serves(service: Service) -> None:
 def test_stop_is_told_and_ends_with_0(service: Service) -> None:
     """The last test here: it leaves no service."""
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(15) == 0
+    assert service.process.wait(STOP_SECONDS) == 0
     assert service.manager.has_heard("STOPPING=1")

@@ -24,6 +24,7 @@ from backend.wire.tcp.stream import Stream
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.agents import EPOCH, Incarnation, group, until
 from tests.e2e.server import wait_until
+from tests.e2e.steady import Pulse
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +48,7 @@ def answer(incarnation: Incarnation) -> list[int]:
     """Send a request as a worker does; return the tokens."""
     params = SamplingParams(max_tokens=20, temperature=0.0, ignore_eos=True)
     tokens: list[int] = []
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + 180
     with client(incarnation) as (stream, end):
         assert end.send(Submit(1, PROMPT, [], params))
         while len(tokens) < 20:
@@ -95,7 +96,7 @@ async def test_tokens_over_two_nodes_are_those_of_three_encrypted(
         assert await asyncio.to_thread(answer, three) == first
         three.replica.renew(*self_signed_pair())
         # The lead hears of it through its agent; a worker that is sooner is refused.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (second := await asyncio.to_thread(answer_if_let_in, three)) is None:
                 pass
         assert second == first
@@ -118,17 +119,19 @@ async def test_death_of_a_rank_ends_the_ranks_of_both_nodes(
 ) -> None:
     async with group(engine(model, 2, 2 // pp, pp)) as (incarnation, owner, placer):
         pids = [rank.pid for rank in incarnation.replica.ranks]
-        began_s = time.monotonic()
-        os.kill(pids[rank], signal.SIGKILL)
-        await asyncio.wait_for(until(owner, "faulted"), 11)
-        await asyncio.wait_for(until(owner, "ended"), 11)
-        assert time.monotonic() - began_s < 11
+        with Pulse() as pulse:
+            began_s = time.monotonic()
+            os.kill(pids[rank], signal.SIGKILL)
+            await asyncio.wait_for(until(owner, "faulted"), 120)
+            await asyncio.wait_for(until(owner, "ended"), 120)
+            took_s = time.monotonic() - began_s
+        assert took_s - pulse.lost_s < 11, "less the time in which the machine stood still"
         assert incarnation.fault is not None and placer.displaced == [(0, EPOCH)]
         # The other node's ranks have lost a connection; that is no fault of their own.
         assert incarnation.fault.rank == f"rank 0.{rank}" and incarnation.fault.blamed == []
         assert sum(each.startswith("faulted") for each in owner.told) == 1
     # An agent that ends has killed its ranks; they may take a moment to be gone.
-    wait_until(lambda: not any(lives(pid) for pid in pids), 11, "ranks are gone")
+    wait_until(lambda: not any(lives(pid) for pid in pids), 60, "ranks are gone")
 
 
 @pytest.mark.parametrize("pp", [2, 1])
@@ -142,11 +145,11 @@ async def test_request_that_ends_a_rank_beside_the_lead_is_blamed(model: Path, p
             for seq_id, seed in ((1, 4), (2, 5)):
                 params = SamplingParams(max_tokens=200, seed=seed, ignore_eos=True)
                 assert end.send(Submit(seq_id, PROMPT, [], params))
-            await asyncio.wait_for(until(owner, "faulted"), 30)
+            await asyncio.wait_for(until(owner, "faulted"), 120)
         fault = incarnation.fault
         assert fault is not None and fault.rank == "rank 0.1" and fault.num_seqs > 0
         assert fault.cause == "exited with status 3"
-        await asyncio.wait_for(until(owner, "ended"), 11)
+        await asyncio.wait_for(until(owner, "ended"), 120)
         assert incarnation.fault is not None and incarnation.fault.num_seqs == fault.num_seqs
 
 

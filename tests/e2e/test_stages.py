@@ -1,18 +1,17 @@
 """A group whose layers are shared out over stages: text, scores and deaths as with one rank."""
 
-import itertools
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.clients import request
+from tests.e2e.crowd import at_once, slow
 from tests.e2e.server import Server, refused_start
 from tests.e2e.test_resumption import REQUESTS, Answer, ask
 
@@ -20,30 +19,13 @@ pytestmark = pytest.mark.e2e
 
 COMMON = ["--max-num-seqs", "32", "--kv-cache-bytes", str(1 << 24), "--restart-window-s", "1"]
 KINDS = {name: REQUESTS[name] for name in ("greedy", "filtered", "choices", "scores", "grammar")}
-# A step of a tiny model takes so little that some would be over before one is killed.
-SLOW = " ".join(f"slow:seed={fields['seed']}" for fields in KINDS.values())
 LENGTH = {"max_tokens": 80, "prompt": "a b c d " * 30}
 
 
 def ask_all(server: Server, disturb: Callable[[], None] | None = None) -> dict[str, Answer]:
-    """Send one request of each kind at once; disturb when some have had tokens."""
-    has_begun = threading.Event()
-    count = itertools.count()
-
-    def on_chunk() -> None:
-        if next(count) == 20:
-            has_begun.set()
-
-    with ThreadPoolExecutor(len(KINDS)) as threads:
-        answers = {
-            name: threads.submit(ask, server, {**LENGTH, **fields}, on_chunk)
-            for name, fields in KINDS.items()
-        }
-        assert has_begun.wait(60)
-        if disturb is not None:
-            assert not any(answer.done() for answer in answers.values()), "over before the death"
-            disturb()
-        return {name: answer.result() for name, answer in answers.items()}
+    """Send one request of each kind at once; disturb when each has had some tokens."""
+    asks = [partial(ask, server, {**LENGTH, **fields}) for fields in KINDS.values()]
+    return dict(zip(KINDS, at_once(asks, disturb), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def staged(model: Path) -> Iterator[Server]:
-    with Server(model, "--pp", "2", "--test-faults", SLOW, *COMMON) as server:
+    with Server(model, "--pp", "2", "--test-faults", slow(KINDS.values()), *COMMON) as server:
         yield server
 
 

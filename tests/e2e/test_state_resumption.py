@@ -3,13 +3,11 @@
 The states died with it; the other group computes them again from the tokens.
 """
 
-import itertools
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.mamba_cases import OWN_KERNELS
 from tests.backend.models.state_cases import LONG as SHORT_CONVOLUTIONS
 from tests.e2e.clients import metrics
+from tests.e2e.crowd import at_once, slow
 from tests.e2e.server import Server, wait_until
 from tests.e2e.test_resumption import Answer, ask, is_whole
 
@@ -41,8 +40,6 @@ REQUESTS: list[dict[str, Any]] = [
     }
     for number in range(4)
 ]
-# A step takes less than a millisecond: all would be over before the last has begun.
-SLOW = " ".join(f"slow:seed={fields['seed']}" for fields in REQUESTS)
 
 
 def write(name: str, folder: Path) -> Path:
@@ -66,34 +63,23 @@ def server(
 ) -> Iterator[Server]:
     path = write(request.param, tmp_path_factory.mktemp("states"))
     settings = ["--dp", "2", "--kv-cache-bytes", str(1 << 24), "--restart-window-s", "1"]
-    settings += ["--test-faults", SLOW]
+    settings += ["--test-faults", slow(REQUESTS)]
     with Server(path, *settings) as server:
         yield server
 
 
-def ask_all(server: Server, *, kills: bool) -> list[Answer]:
-    """Send all requests at once; kill a group's rank as soon as each has had some tokens."""
-    has_begun = [threading.Event() for _ in REQUESTS]
-
-    def stream(number: int) -> Answer:
-        counter = itertools.count()
-        note = has_begun[number].set
-        return ask(server, REQUESTS[number], lambda: note() if next(counter) == 8 else None)
-
-    with ThreadPoolExecutor(len(REQUESTS)) as threads:
-        answers = [threads.submit(stream, number) for number in range(len(REQUESTS))]
-        for event in has_begun:
-            assert event.wait(60)
-        if kills:
-            assert not any(answer.done() for answer in answers), "over before the crash"
-            os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
-        return [answer.result() for answer in answers]
+def ask_all(server: Server, disturb: Callable[[], None] | None = None) -> list[Answer]:
+    """Send all requests at once; disturb as soon as each has had some tokens."""
+    return at_once([partial(ask, server, fields) for fields in REQUESTS], disturb)
 
 
 def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
-    undisturbed = ask_all(server, kills=False)
-    assert ask_all(server, kills=True) == undisturbed
-    wait_until(lambda: is_whole(server), 60, "both groups are back, and nothing is left in them")
+    def kill() -> None:
+        os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
+
+    undisturbed = ask_all(server)
+    assert ask_all(server, kill) == undisturbed
+    wait_until(lambda: is_whole(server), 180, "both groups are back, and nothing is left in them")
     # The other has told nothing since it is back.
     figures = metrics(server.url)
     assert figures['unisono_state_slots{group="1"}'] == 0

@@ -1,7 +1,6 @@
 """Consumer groups on two groups, and readers that come and go over the management port."""
 
 import http.client
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 
 from tests.e2e.control import ctl
+from tests.e2e.relay import free_ports
 from tests.e2e.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -19,8 +19,7 @@ TEXT = "List 3 things to do in London"
 
 @pytest.fixture(scope="module")
 def management_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    return free_ports(1)
 
 
 @pytest.fixture(scope="module")

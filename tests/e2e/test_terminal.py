@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.backend.factories import write_tiny_llama
+from tests.e2e.crowd import FREED_SECONDS, SLOW_SEED, SLOWLY
 from tests.e2e.server import LEFTOVER_SECONDS, Server, clean_environment, processes_of, wait_until
 from tests.suites.model import CHAT_TEMPLATE
 
@@ -42,7 +43,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chat_server(chat_model: Path) -> Iterator[Server]:
-    with Server(chat_model) as server:
+    with Server(chat_model, *SLOWLY) as server:
         yield server
 
 
@@ -145,7 +146,8 @@ def test_piped_question_is_answered_and_nothing_else_said(chat_server: Server) -
 
 
 def test_interrupt_stops_the_answer_and_the_chat_goes_on(chat_server: Server) -> None:
-    with Terminal("chat", "--url", chat_server.url, "--max-tokens", "14000") as terminal:
+    flags = ("--url", chat_server.url, "--max-tokens", "14000", "--seed", str(SLOW_SEED))
+    with Terminal("chat", *flags) as terminal:
         terminal.wait_for(">>> ")
         terminal.type("/set min_tokens 14000\r")
         terminal.wait_for(">>> ")
@@ -153,7 +155,7 @@ def test_interrupt_stops_the_answer_and_the_chat_goes_on(chat_server: Server) ->
         terminal.wait_for(r"Hello\r\n(.|\n){20}")
         terminal.type("\x03")
         terminal.wait_for("stopped(.|\\n)*>>> ")
-        wait_until(lambda: num_running(chat_server) == 0, 20, "the group runs nothing")
+        wait_until(lambda: num_running(chat_server) == 0, FREED_SECONDS, "the group runs nothing")
         terminal.type("/set min_tokens 1\r")
         terminal.wait_for(">>> ")
         terminal.type("/set max_tokens 9\r")
@@ -185,7 +187,7 @@ def test_killed_run_takes_its_server_along(number: signal.Signals, chat_model: P
         session = server_of(terminal.pid)
         os.kill(terminal.pid, number)
         terminal.end()
-        wait_until(lambda: not processes_of(session), 2 * LEFTOVER_SECONDS, "its server is gone")
+        wait_until(lambda: not processes_of(session), LEFTOVER_SECONDS, "its server is gone")
 
 
 @pytest.mark.parametrize(

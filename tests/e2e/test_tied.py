@@ -33,7 +33,7 @@ def test_tied_process_dies_with_its_tester() -> None:
         pidfd = os.pidfd_open(int(tester.stdout.readline()))
         try:
             tester.kill()
-            assert select.select([pidfd], [], [], 10)[0] == [pidfd]
+            assert select.select([pidfd], [], [], LEFTOVER_SECONDS)[0] == [pidfd]
         finally:
             os.close(pidfd)
 

@@ -82,7 +82,7 @@ def test_next_certificate_is_taken_under_a_stream(server: Server, home: Path) ->
         first, _ = served_certificate(server)
         make_certificate(home, "second")
         server.send(signal.SIGHUP)
-        wait_until(lambda: served_certificate(server)[0] != first, 20, "the second is served")
+        wait_until(lambda: served_certificate(server)[0] != first, 60, "the second is served")
         assert list(stream)[-1].choices[0].finish_reason == "length"
 
 
@@ -90,7 +90,7 @@ def test_broken_certificate_changes_nothing_but_the_log(server: Server, home: Pa
     served, _ = served_certificate(server)
     (home / "cert.pem").write_text("broken")
     server.send(signal.SIGHUP)
-    wait_until(lambda: "certificate not read" in server.stderr, 10, "it is told")
+    wait_until(lambda: "certificate not read" in server.stderr, 60, "it is told")
     assert served_certificate(server)[0] == served
 
 

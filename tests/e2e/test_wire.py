@@ -25,7 +25,7 @@ from tests.e2e.server import wait_until
 pytestmark = pytest.mark.e2e
 
 EPOCH = 7
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 RECORD_HEADER = struct.Struct("<IIQQII")  # magic, length, epoch, sequence, crc32, 0
 MAGIC = 0x0517050A
 FRAME_HEADER = struct.Struct("<II")  # length, crc32
@@ -107,7 +107,7 @@ class Group:
         self._replica.stop()
         ranks = self._replica.ranks
         try:
-            wait_until(lambda: not any(rank.is_alive for rank in ranks), 20, "the ranks stop")
+            wait_until(lambda: not any(rank.is_alive for rank in ranks), 60, "the ranks stop")
         finally:
             self._replica.kill()
             self._replica.close()

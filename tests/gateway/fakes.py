@@ -205,11 +205,14 @@ class FakePool:
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )
     is_shut: bool = False
+    wait_seconds: float = 60.0
     names: GroupNames = field(default_factory=GroupNames)
     door: Door = field(init=False)
 
     def __post_init__(self) -> None:
-        self.door = Door(lambda _: self.is_shut, time.monotonic, wait_seconds=0.05, max_waiting=2)
+        self.door = Door(
+            lambda _: self.is_shut, time.monotonic, wait_seconds=self.wait_seconds, max_waiting=2
+        )
 
     def check_room(self, tenant: Tenant, group: str = "") -> None:
         if self.is_full:

@@ -14,8 +14,8 @@ from gateway.connection import Bounds, Connection, install
 from gateway.http1 import Http1
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-KEEP_ALIVE_SECONDS = 60
-ENDED_SECONDS = 5.0
+KEEP_ALIVE_SECONDS = 600
+ENDED_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from gateway.connection import HALF_CLOSED, Bounds, Connection
 from gateway.http1 import Http1
 from gateway.requests.body import disconnected
 
-LIMIT_S = 5.0
+LIMIT_S = 60.0
 BODY = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nhi"
 LENGTH = [(b"content-length", b"2")]
 

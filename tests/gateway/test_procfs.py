@@ -26,7 +26,7 @@ def test_death_is_seen_before_the_process_is_reaped() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert dying_code(process.pid) is None
     os.kill(process.pid, signal.SIGKILL)
-    wait_until(lambda: dying_code(process.pid) is not None, 10, "it dies")
+    wait_until(lambda: dying_code(process.pid) is not None, 60, "it dies")
     assert dying_code(process.pid) == -signal.SIGKILL
     process.communicate()
     assert dying_code(process.pid) is None
@@ -34,7 +34,7 @@ def test_death_is_seen_before_the_process_is_reaped() -> None:
 
 def test_status_of_an_exit_is_told() -> None:
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
-    wait_until(lambda: dying_code(process.pid) is not None, 10, "it exits")
+    wait_until(lambda: dying_code(process.pid) is not None, 60, "it exits")
     assert dying_code(process.pid) == 3
     process.wait()
 
@@ -79,7 +79,7 @@ def test_processes_of_a_session_are_found_by_it() -> None:
     def commands() -> dict[str, int]:
         return {command_line(pid): pid for pid in of_session(process.pid)}
 
-    wait_until(lambda: wanted in commands(), 10, "its child runs")
+    wait_until(lambda: wanted in commands(), 60, "its child runs")
     child = commands()[wanted]
     assert set(of_session(process.pid)) == {process.pid, child}
     assert 0 < pss_bytes(process.pid) <= rss_bytes(process.pid)

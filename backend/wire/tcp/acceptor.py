@@ -33,7 +33,7 @@ PAUSE_SECONDS = 0.2
 
 
 class Acceptor:
-    """num_refused: connections that came to nothing, by reason."""
+    """Owns its listener. For one thread, beside its own."""
 
     def __init__(
         self,
@@ -64,7 +64,9 @@ class Acceptor:
 
     @property
     def num_refused(self) -> Counter[str]:
-        return self._refusals.counts
+        """Connections that have come to nothing so far, by reason: threads go on counting."""
+        with self._lock:
+            return self._refusals.counts.copy()
 
     def renew(self, certificate: str, key: str) -> None:
         """Encrypt what is accepted from now on by another pair, PEM, if anything is encrypted.
@@ -141,7 +143,7 @@ class Acceptor:
     def _note_encrypted(self, number: int, sock: socket.socket) -> None:
         """Shut this one from now on, which has taken the descriptor of the other."""
         with self._lock:
-            if number in self._unheard:
+            if number in self._unheard and not self._is_closed:
                 self._unheard[number].sock = sock
             else:
                 _shut(sock)  # it was dropped meanwhile

@@ -2,12 +2,14 @@
 is handed out with the secret. Knows no frames and no secret.
 """
 
+import contextlib
 import hashlib
 import os
 import socket
 import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,12 +26,27 @@ def lead_context(certificate: str, key: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # The module reads files alone; this one has no name and never reaches a disk.
-    with os.fdopen(os.memfd_create("unisono-tls"), "wb") as file:
-        file.write(f"{key}\n{certificate}".encode())
-        file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    load_pair(context, certificate.encode(), key.encode())
     return context
+
+
+def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Have a context serve a certificate and its key, PEM. Raises ssl.SSLError for what is none.
+
+    The context has no key any more then.
+    """
+    with _nameless_file(certificate) as first, _nameless_file(key) as second:
+        # Without a password it would ask the terminal for one.
+        context.load_cert_chain(first, second, password="")
+
+
+@contextlib.contextmanager
+def _nameless_file(content: bytes) -> Iterator[str]:
+    """Yield where OpenSSL, which reads files alone, finds what never reaches a disk."""
+    with os.fdopen(os.memfd_create("unisono-tls"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def encrypt(sock: socket.socket, address: LeadAddress) -> ssl.SSLSocket:

@@ -40,7 +40,7 @@ def run_nodes(num_nodes: int, each: int, work: Callable[[TensorParallel], T]) ->
         finally:
             tp.abort()
 
-    results = run_threads(range(num_nodes * each), run, 60.0)
+    results = run_threads(range(num_nodes * each), run, 600.0)
     for exchange in exchanges:
         exchange.close()
     return results

@@ -30,7 +30,7 @@ class Handle:
 
     def barrier(self, channel: int = 0, timeout_ms: int = 0) -> None:
         _INTERPRETER.release()
-        self._barrier.wait(20)
+        self._barrier.wait(600)
         _INTERPRETER.acquire()
 
 

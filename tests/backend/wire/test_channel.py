@@ -51,7 +51,7 @@ class Reader:
         self._news.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(pairs.WAIT_S):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -62,7 +62,7 @@ def received(lead: LeadEnd, count: int) -> list[Request]:
     while len(requests) < count:
         poll = select.poll()
         lead.register(poll)
-        assert poll.poll(5000), "no request came"
+        assert poll.poll(pairs.WAIT_S * 1000), "no request came"
         requests += lead.receive()
     return requests
 

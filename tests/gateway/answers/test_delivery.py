@@ -58,7 +58,7 @@ async def test_request_waits_at_a_shut_door(stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_wait_in_vain_ends_with_a_503(stream: bool) -> None:
-    pool = FakePool(is_shut=True, refusal=PoolNotReady(2.0))
+    pool = FakePool(is_shut=True, wait_seconds=0.05, refusal=PoolNotReady(2.0))
     exchange = await complete(app_of(pool), stream=stream).finished()
     assert (exchange.status, exchange.error["code"]) == (503, "not_ready")
     assert exchange.headers["retry-after"] == "2"

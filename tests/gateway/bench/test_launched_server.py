@@ -84,7 +84,7 @@ def test_server_that_never_serves_is_given_up() -> None:
 def test_death_under_load_is_told() -> None:
     with launched(SERVES + "signal.pause()") as server:
         os.kill(server.pids[0], signal.SIGKILL)
-        wait_until(lambda: not server.is_whole, 10, "it is dead")
+        wait_until(lambda: not server.is_whole, 60, "it is dead")
         with pytest.raises(ServerDied, match="was killed by SIGKILL"):
             server.check()
 
@@ -92,7 +92,7 @@ def test_death_under_load_is_told() -> None:
 def test_dead_group_ends_a_measurement_though_another_lives() -> None:
     program = SERVES + error("a request failed", "worker 0") + error("group 1 died: killed")
     with launched(program + "signal.pause()") as server:
-        wait_until(lambda: not server.is_whole, 10, "the fault is read")
+        wait_until(lambda: not server.is_whole, 60, "the fault is read")
         with pytest.raises(ServerDied, match="group 1 died: killed"):
             server.check()
 
@@ -114,7 +114,7 @@ with LaunchedServer({{}}, command=command) as server:
     pid = int(process.stdout.readline())
     process.kill()
     process.communicate()
-    wait_until(lambda: of_session(pid) == [], 10, "the server is gone")
+    wait_until(lambda: of_session(pid) == [], 60, "the server is gone")
 
 
 def test_settings_of_the_environment_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

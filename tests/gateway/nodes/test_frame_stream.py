@@ -7,6 +7,7 @@ import pytest
 
 from backend.wire.tcp.stream import Stream
 from gateway.nodes.frame_stream import MAX_FRAME_BYTES, MAX_UNSENT_BYTES, FrameStream, StreamLost
+from gateway.nodes.silence import Silence
 from tests.backend.wire.tcp.pairs import connected
 
 
@@ -37,6 +38,26 @@ async def test_silence_is_told_and_may_be_waited_out(
         await theirs.receive(0.001)
     ours.send(b"after all")
     assert await theirs.receive(5) == b"after all"
+
+
+async def test_overdue_frame_is_waited_for_if_the_silence_is_excused(
+    streams: tuple[FrameStream, FrameStream],
+) -> None:
+    class Excused(Silence):
+        """Over at first, and then not."""
+
+        lefts = (0.001, 60.0)
+
+        @property
+        def left_s(self) -> float:
+            left_s, *self.lefts = self.lefts  # type: ignore[assignment]
+            return left_s
+
+    ours, theirs = streams
+    asyncio.get_running_loop().call_later(0.05, ours.send, b"after all")
+    assert await theirs.receive_from(Excused(1.0)) == b"after all"
+    with pytest.raises(StreamLost, match=r"silent for 0\.01 s"):
+        await theirs.receive_from(Silence(0.01))
 
 
 async def test_what_was_sent_before_an_end_is_given_out(

@@ -38,7 +38,7 @@ from gateway.nodes.node_messages import (
     encode,
 )
 from gateway.nodes.placer import PlacementOwner
-from gateway.nodes.remote_incarnation import RemoteIncarnation, Silence
+from gateway.nodes.remote_incarnation import RemoteIncarnation
 from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
@@ -75,7 +75,7 @@ class Owner:
         self.news.set()
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(each.startswith(text) for each in self.told):
                 self.news.clear()
                 await self.news.wait()
@@ -237,26 +237,12 @@ async def test_agent_with_wrong_secret_or_epoch_is_refused_and_counted(
             await asyncio.to_thread(call_home, wrong)
         late = await asyncio.to_thread(call_home, msgspec.structs.replace(w.order, epoch=6))
         late.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while w.home.num_refused.total() < 2:
                 await asyncio.sleep(0)
         assert w.home.num_refused == {Reason.SECRET: 1, Reason.INCARNATION: 1}
         assert w.order.secret.hex() not in caplog.text and "xxxx" not in caplog.text
         assert repr(w.order.secret) not in repr(w.order)
-
-
-def test_silence_of_a_supervisor_that_was_stopped_is_excused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr("gateway.nodes.remote_incarnation.time.monotonic", lambda: now)
-    watch = Silence(10.0)
-    watch.heard()
-    now = 110.1
-    assert not watch.is_excused()
-    now = 140.0
-    assert watch.is_excused()
-    assert watch.left_s == 10.0
 
 
 async def test_agents_are_heard_beside_those_that_say_nothing() -> None:

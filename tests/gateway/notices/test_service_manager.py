@@ -16,7 +16,7 @@ from gateway.notices.service_manager import ServiceManager, inherited_socket
 def notified(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(5)
+        sock.settimeout(60)
         yield sock
 
 
@@ -57,7 +57,7 @@ def test_status_is_told_when_it_changes(notified: socket.socket) -> None:
 def test_abstract_socket_is_found() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0unisono-test-{os.getpid()}")
-        sock.settimeout(5)
+        sock.settimeout(60)
         ServiceManager({"NOTIFY_SOCKET": f"@unisono-test-{os.getpid()}"}).alive()
         assert told(sock) == ["WATCHDOG=1"]
 

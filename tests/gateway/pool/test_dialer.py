@@ -35,7 +35,7 @@ class Connected:
         self._news.set()
 
     async def news(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._news.wait()
         self._news.clear()
 

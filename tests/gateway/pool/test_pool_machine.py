@@ -186,7 +186,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.no_token_is_lost_or_given_twice()
 
         async def drain() -> None:
-            await asyncio.wait_for(self.pool.drain(), 1)
+            await asyncio.wait_for(self.pool.drain(), 60)
             for group in self.groups.values():
                 group.fake.die()
             for group in self.groups.values():

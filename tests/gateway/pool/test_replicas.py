@@ -15,7 +15,7 @@ async def test_abort_of_a_sequence_without_a_group_keeps_nothing(world: World) -
     world.pool.abort(ids[0])  # before the verdict
     world.pool.detach(0, 1)
     world.pool.abort(ids[1])  # after it
-    await asyncio.wait_for(world.pool.drain(), 1)
+    await asyncio.wait_for(world.pool.drain(), 60)
 
 
 async def test_draining_worker_ends_what_the_last_group_leaves(world: World) -> None:
@@ -27,7 +27,7 @@ async def test_draining_worker_ends_what_the_last_group_leaves(world: World) -> 
     await turn()
     assert not drained.done()
     await world.kill(first)
-    await asyncio.wait_for(drained, 1)
+    await asyncio.wait_for(drained, 60)
     assert client.error is not None
 
 
@@ -44,7 +44,7 @@ async def test_cut_off_tells_what_runs_and_what_waits(world: World) -> None:
     world.submit(clients[2])
     world.pool.cut_off()
     assert [client.error and client.error.error for client in clients] == [CUT_OFF] * 3
-    await asyncio.wait_for(world.pool.drain(), 1)
+    await asyncio.wait_for(world.pool.drain(), 60)
     assert again.submits
 
 

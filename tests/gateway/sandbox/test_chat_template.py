@@ -1,10 +1,10 @@
 """Templates render as transformers renders them, and hostile ones harm nobody."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from gateway.sandbox.template_process import ChatRenderer
 from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
+from tests.gateway.sandbox.children import children_of
 from tests.gateway.sandbox.inline_helper import use_inline_helpers
 from tests.gateway.text.default_tokenizer import smollm
 
@@ -108,12 +109,6 @@ async def encode(
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Render without a process, where only the text matters."""
     use_inline_helpers(monkeypatch)
-
-
-def children() -> set[str]:
-    """Return the ids of this process's children."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {pid for task in tasks for pid in task.read_text().split()}
 
 
 def own_template() -> str:
@@ -443,11 +438,11 @@ async def test_cancelled_conversation_leaves_the_helper_in_order() -> None:
 
 
 async def test_close_leaves_no_process() -> None:
-    before = children()
+    before = children_of(os.getpid())
     with opened("{{ messages[0].content }}") as template:
         await encode(template, [{"role": "user", "content": "x"}])
-        assert len(children() - before) == 1
-    assert children() <= before
+        assert len(children_of(os.getpid()) - before) == 1
+    assert children_of(os.getpid()) <= before
 
 
 @pytest.mark.usefixtures("inline")

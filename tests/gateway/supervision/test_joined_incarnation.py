@@ -53,7 +53,7 @@ class Owner:
         self._news.set()
 
     async def until(self, *told: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.told != list(told):
                 await self._news.wait()
                 self._news.clear()
@@ -126,7 +126,7 @@ async def test_group_that_is_not_there_yet_is_waited_for(
         address = LeadAddress(host, port, SECRET)
         place = GroupPlace(EngineSettings(), 0, address=address)
         incarnation = JoinedLauncher(IDENTITY).launch(4, 9, place, owner)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while "cannot be joined yet" not in caplog.text:
                 await asyncio.sleep(0)
         acceptor = Acceptor(listener.dup(), SECRET, 7)

@@ -161,7 +161,7 @@ async def test_figures_are_published_by_themselves(
     observer.note_frame(0, frame(1, SeqOutput(1, [5])))
     observer.note_frame(0, frame(2, SeqOutput(1, [5])))
     page = Page(pages[2])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (record := page.read()) is None:
             await asyncio.sleep(0.01)
     assert record

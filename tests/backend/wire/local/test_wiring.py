@@ -110,6 +110,7 @@ def test_wiring_links_neighbouring_stages_both_ways(page: int) -> None:
 
 @pytest.mark.parametrize(("tp", "pp"), [(1, 1), (3, 1), (1, 3), (2, 2)])
 def test_closed_wiring_leaves_no_descriptor(page: int, tp: int, pp: int) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = {*os.listdir("/proc/self/fd")}
     GroupFds(page, GroupShape.on_one_machine(tp, pp)).close()
-    assert os.listdir("/proc/self/fd") == before
+    # What tests before this one left to the collector may be gone meanwhile.
+    assert {*os.listdir("/proc/self/fd")} <= before

@@ -30,7 +30,9 @@ T = TypeVar("T")
 SECRET = bytes(range(32))
 INCARNATION = 7
 HELLO = Hello(gateway=0, worker=3, epoch=5, incarnation=INCARNATION)
-WAIT_S = 5.0
+# Whatever is waited for comes in milliseconds, unless the machine stands still; only a test that
+# fails waits so long.
+WAIT_S = 60.0
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
@@ -78,11 +80,18 @@ def in_thread(call: Callable[[], T]) -> Callable[[], T]:
 
     def result() -> T:
         thread.join(WAIT_S)
+        assert not thread.is_alive(), "the call has not ended"
         if errors:
             raise errors[0]
         return results[0]
 
     return result
+
+
+def wait_for_bytes(end: Stream | TcpWorkerEnd) -> None:
+    """Wait until something has arrived, if only the end."""
+    stream = end._stream if isinstance(end, TcpWorkerEnd) else end
+    assert select.select([stream], [], [], WAIT_S)[0], "nothing came"
 
 
 def wait_for_requests(lead: TcpLeadEnd, count: int) -> list[Request]:

@@ -34,9 +34,11 @@ from tests.backend.wire.tcp.pairs import (
     SECRET,
     SOME_REPLIES,
     SOME_REQUESTS,
+    WAIT_S,
     admitted,
     in_thread,
     through,
+    wait_for_bytes,
     wait_for_requests,
 )
 
@@ -51,6 +53,14 @@ def listening(certificate: str = "", key: str = "") -> Iterator[tuple[Acceptor, 
         yield acceptor, LeadAddress(host, port, SECRET, INCARNATION)
     finally:
         acceptor.close()
+
+
+def wait_for_refusals(acceptor: Acceptor, reason: Reason, count: int) -> None:
+    """Wait until so many have been counted: a caller may hear of it before that."""
+    until_s = time.monotonic() + WAIT_S
+    while acceptor.num_refused[reason] < count:
+        assert time.monotonic() < until_s, f"not refused {count} times: {reason}"
+        time.sleep(0.001)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,7 @@ def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None
             lead.send(reply)
         replies: list[Reply] = []
         while len(replies) < len(SOME_REPLIES):
+            wait_for_bytes(worker)
             replies += worker.receive()
         assert replies == SOME_REPLIES
         worker.close()
@@ -105,7 +116,7 @@ def test_renewed_certificate_is_for_new_workers_alone(pair: tuple[str, str]) -> 
         _, third, last = through(acceptor, new)
         lead.send(SOME_REPLIES[0])
         while not (replies := worker.receive()):
-            pass
+            wait_for_bytes(worker)
         assert replies == SOME_REPLIES[:1]
         for end in (lead, worker, other, another, third, last):
             end.close()
@@ -165,14 +176,22 @@ def test_wrong_secrets_are_counted_and_logged_without_them(
             assert "not it" not in str(error.value)
         for end in through(acceptor, address)[1:]:
             end.close()
-        until_s = time.monotonic() + 5
-        while acceptor.num_refused[Reason.SECRET] < 5:  # the last may not be counted yet
-            assert time.monotonic() < until_s
+        wait_for_refusals(acceptor, Reason.SECRET, 5)
     logged = [record.getMessage() for record in caplog.records]
     assert [line.rpartition("; ")[2] for line in logged] == ["1 so far", "2 so far", "4 so far"]
     assert all("the secret is wrong" in line for line in logged)
     assert not any("not it" in line or SECRET.hex() in line for line in logged)
     assert "not it" not in repr(msgspec.structs.replace(address, secret=wrong))
+
+
+def test_count_of_refusals_is_a_snapshot() -> None:
+    """The supervisor added to what threads were counting: a dictionary whose size may change."""
+    with listening() as (acceptor, address):
+        before = acceptor.num_refused
+        with pytest.raises(DialError):
+            dial(msgspec.structs.replace(address, secret=bytes(32)), HELLO)
+        wait_for_refusals(acceptor, Reason.SECRET, 1)
+        assert before == {} and acceptor.num_refused == {Reason.SECRET: 1}
 
 
 def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +217,7 @@ def test_flood_from_one_host_drops_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         flood[-1].recv(1)
         worker = dial_as(slow, address)
         admitted(acceptor)[1].close()
-        assert acceptor.num_refused[Reason.CLOSED] > 0
+        wait_for_refusals(acceptor, Reason.CLOSED, 1)
         for each in (*flood, worker):
             each.close()
 
@@ -208,7 +227,7 @@ def dial_as(sock: socket.socket, address: LeadAddress) -> socket.socket:
     with_first, rest = socket.socketpair()
     with with_first, rest:
         rest.sendall(b"U" + sock.recv(handshake.PREFACE_BYTES - 1))
-        with_first.settimeout(5)
+        with_first.settimeout(WAIT_S)
         hello = in_thread(lambda: handshake.introduce(with_first, address.secret, HELLO))
         said = rest.recv(1 << 12)
         sock.sendall(said)
@@ -267,10 +286,12 @@ def test_expired_certificate_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_closed_acceptor_leaves_no_thread_and_lets_nobody_in() -> None:
+    before = threading.enumerate()
     with listening() as (_, address):
         late = dial(address, HELLO)  # let in, never taken
         silent = socket.create_connection((address.host, address.port))
-    assert not [thread for thread in threading.enumerate() if thread.name == "acceptor"]
+    left = [thread for thread in threading.enumerate() if thread.name == "acceptor"]
+    assert all(thread in before for thread in left)
     with pytest.raises(DialError, match="cannot be reached"):
         dial(address, HELLO)
     late.close()

@@ -10,7 +10,7 @@ from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.encryption import encrypt, fingerprint, lead_context, self_signed_pair
 from backend.wire.tcp.node_exchange import HEADER, NodeExchange
 from backend.wire.tcp.stream import Stream
-from tests.backend.wire.tcp.pairs import SECRET, connected, in_thread
+from tests.backend.wire.tcp.pairs import SECRET, WAIT_S, connected, in_thread
 
 
 def swap(one: NodeExchange, two: NodeExchange, out: bytes, back: bytes) -> tuple[bytes, bytes]:
@@ -70,7 +70,7 @@ def test_rank_that_waits_says_so_and_hears_of_the_others_end(
     a, b = connected()
     one = NodeExchange({0: Stream(a)}, waited.set)
     call = in_thread(lambda: one.exchange({0: memoryview(b"abcd")}, {0: memoryview(bytearray(4))}))
-    assert waited.wait(5)
+    assert waited.wait(WAIT_S)
     b.close()
     with pytest.raises(PeerGone):
         call()
