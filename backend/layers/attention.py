@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Attention, Norm, QueryScaling
+from backend.config.spec import Attention, QueryScaling
 from backend.layers.compute_context import ComputeContext
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
@@ -28,7 +27,6 @@ class AttentionStep:
     multiplied by, of layers with such a scaling.
     """
 
-    positions: Tensor
     rotation: Rotation
     cache: Tensor | None
     plan: object
@@ -71,18 +69,27 @@ class SelfAttention:
         )
         self._norm_turned = attention.norm_turned
         self._v_norm_eps = config.spec.norm.eps if attention.v_norm and self._has_keys else None
+        assert not self._k_eq_v or self._v_norm_eps is not None, "values are normed keys"
         self._sinks = loader.take("sinks.weight")[own.heads].float() if attention.sinks else None
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; of a layer that shares keys, [T, Hq, D]
-        projected = self._qkv.forward(x)
+        if self._k_eq_v:
+            projected = self._qkv.with_room(x, self._num_kv_heads * self._dim)
+        else:
+            projected = self._qkv.forward(x)
         qkv = projected.view(x.shape[0], -1, self._dim)
         if self._is_gated:
             gate = projected[:, : self._num_heads * self._dim]
             qkv = qkv[:, self._num_heads :]
-        if self._k_eq_v:
-            qkv = torch.cat((qkv, qkv[:, self._num_heads :]), 1)
+        if self._v_norm_eps is not None:
+            values = qkv[:, -self._num_kv_heads :]
+            if self._k_eq_v:  # those that are not normalised and not turned yet
+                keys = qkv[:, self._num_heads : -self._num_kv_heads]
+                self._ops.head_norm_into(keys, None, self._v_norm_eps, values)
+            else:
+                self._ops.head_norm(values, None, self._v_norm_eps)
         rotation = step.rotation
         if self._qk_norm:
             if self._norm_turned:
@@ -90,8 +97,6 @@ class SelfAttention:
                 self._ops.rotate(qkv[:, : -self._num_kv_heads], rotation)
                 rotation = step.unturned
             self._qk_norm.apply(qkv)
-        if self._v_norm_eps is not None:
-            self._ops.head_norm(qkv[:, -self._num_kv_heads :], None, self._v_norm_eps)
         if isinstance(step.plan, BidirectionalAttention):
             out = self._attend_both_ways(qkv, step, step.plan)
             return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
@@ -164,7 +169,7 @@ class QKNorm:
             return
         if self._kind == "each":
             for part, weight in ((queries, self._query), (keys, self._key)):
-                part.copy_(_by_head(part, weight.view(part.shape[1:]), self._norm))
+                self._ops.norm_each_head(part, weight.view(part.shape[1:]), self._norm)
             return
         # The mean is that of all ranks' heads.
         squares = [part.float().pow(2).sum((1, 2)) for part in (queries, keys)]
@@ -182,14 +187,6 @@ def _joined(heads: Tensor) -> Tensor:
     how far apart they lie even where there is one token."""
     tokens, num_heads, dim = heads.shape
     return heads.as_strided((tokens, num_heads * dim), (heads.stride(0), 1))
-
-
-def _by_head(heads: Tensor, weight: Tensor, norm: Norm) -> Tensor:
-    """[T, n, D] -> each head normalised by itself, times its own weights, [n, D]. float32."""
-    wide, width = heads.float(), heads.shape[-1:]
-    if norm.kind == "layer":
-        return F.layer_norm(wide, width, eps=norm.eps) * weight.float()
-    return F.rms_norm(wide, width, eps=norm.eps) * weight.float()
 
 
 def _weight(loader: WeightLoader, name: str, config: ModelConfig) -> Tensor:

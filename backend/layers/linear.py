@@ -26,6 +26,13 @@ class ColumnParallelLinear:
         """x [T, width] -> [T, this rank's features, projection after projection]."""
         return self._weight.apply(x, self._bias)
 
+    def with_room(self, x: Tensor, room: int) -> Tensor:
+        """The same, with so many numbers of a token behind its features, which are not written."""
+        num_features = self._weight.num_features
+        out = x.new_empty(len(x), num_features + room)
+        self._weight.apply_into(x, self._bias, out[:, :num_features])
+        return out
+
 
 class GatedLinear(ColumnParallelLinear):
     """Two projections of one input, of which the first gates the second (Shazeer 2020, GLU)."""

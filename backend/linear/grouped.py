@@ -21,7 +21,7 @@ class GroupedWeight:
         """weights: one a group, of the same shape. biases: [N] of each."""
         self._weights = list(weights)
         self._biases = list(biases) if biases is not None else [None] * len(self._weights)
-        self._num_features = sum(part.num_features for part in weights[0].parts)
+        self._num_features = weights[0].num_features
         layouts = {
             (part.kernel, part.kernel.layout_of(part.data))
             for weight in weights
@@ -62,6 +62,14 @@ class GroupedWeight:
         if self._product is not None:
             return self._product.apply_gated(_taken(self._take, x, ends), ends, gating)
         return gating.compute(self._one_by_one(x, ends))
+
+    def apply_by_head(self, x: Tensor, out: Tensor) -> None:
+        """Multiply each token's heads, x [T, G, K], by the weights -> out [T, G, N].
+
+        For weights of one layout, in the order of x. Tokens and heads of both may lie apart.
+        """
+        assert self._product is not None and self._take is None
+        self._product.apply_by_head(x, out)
 
     def _one_by_one(self, x: Tensor, ends: Tensor) -> Tensor:
         """Where weights are in several formats: as the device has it, or the host, which waits."""

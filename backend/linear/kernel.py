@@ -130,6 +130,16 @@ class GroupedProduct(Generic[P]):
         """The same, then the first half gates the second, [M, N / 2]."""
         return gating.compute(self.apply(x, ends))
 
+    def apply_by_head(self, x: Tensor, out: Tensor) -> None:
+        """Multiply each token's heads, x [T, G, K], by the weights -> out [T, G, N].
+
+        Tokens and heads of both may lie apart.
+        """
+        tokens, num_heads, _ = x.shape
+        ends = torch.arange(1, num_heads + 1, device=x.device) * tokens
+        rows = self.apply(x.transpose(0, 1).flatten(0, 1), ends)
+        out.copy_(rows.view(num_heads, tokens, rows.shape[1]).transpose(0, 1))
+
     def _each(
         self, x: Tensor, ends: Tensor, multiply: Callable[[Tensor, P, Tensor | None], Tensor]
     ) -> Tensor:

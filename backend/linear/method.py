@@ -75,16 +75,24 @@ class StackedWeight:
     def size_bytes(self) -> int:
         return sum(part.size_bytes for part in self.parts)
 
+    @property
+    def num_features(self) -> int:
+        return sum(part.num_features for part in self.parts)
+
     def apply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x W^T + bias, [M, N]."""
         if len(self.parts) == 1:
             return self.parts[0].apply(x, bias)
+        out = torch.empty(len(x), self.num_features, dtype=x.dtype, device=x.device)
+        self.apply_into(x, bias, out)
+        return out
+
+    def apply_into(self, x: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Write x W^T + bias to out, [M, N], whose rows may lie apart."""
         ends = [0, *accumulate(part.num_features for part in self.parts)]
-        out = torch.empty(len(x), ends[-1], dtype=x.dtype, device=x.device)
         for part, (start, end) in zip(self.parts, pairwise(ends), strict=True):
             own_bias = None if bias is None else bias[start:end]
             part.apply_into(x, own_bias, out[:, start:end])
-        return out
 
     def apply_gated(self, x: Tensor, bias: Tensor | None, gating: Gating) -> Tensor:
         """The same, then the first half gates the second, [M, N / 2]; in one pass where there is

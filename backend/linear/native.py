@@ -69,6 +69,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
             activations=self._activations,
             N=n,
             K=call.K,
+            x_stride=call.K,
             packed=data.data_ptr(),
         )
         return PackedBlocks(data, n, call.K - k, gemm)
@@ -194,6 +195,29 @@ class NativeGroups(GroupedProduct[PackedBlocks]):
         self._call.limit, self._call.alpha = gating.limit, gating.alpha
         self._call.offset = gating.offset
         return self._multiply(x, ends, self._num_features // 2, SWIGLU)
+
+    def apply_by_head(self, x: Tensor, out: Tensor) -> None:
+        if self._missing:
+            return super().apply_by_head(x, out)
+        assert x.stride(2) == out.stride(2) == 1
+        first = self._call
+        kernels.head_gemm(
+            calls.HeadGemm(
+                format=first.format,
+                activations=first.activations,
+                tokens=len(x),
+                num_heads=first.groups,
+                N=first.N,
+                K=first.K,
+                x=x.data_ptr(),
+                x_stride=x.stride(0),
+                x_step=x.stride(1),
+                packed=first.packed,
+                out=out.data_ptr(),
+                out_stride=out.stride(0),
+                out_step=out.stride(1),
+            )
+        )
 
     def _multiply(self, x: Tensor, ends: Tensor, width: int, epilogue: int) -> Tensor:
         x = _fill_up(x, self._missing)

@@ -171,7 +171,7 @@ class Decoder:
             attention = state = None
             if self._kinds[index] is not None:
                 cache = None if self._spec.sees_ahead else kv_cache.layer(index)
-                attention = inputs.of(index, batch.positions, cache, read)
+                attention = inputs.of(index, cache, read)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
                 state = StateStep(states, batch.states, read)

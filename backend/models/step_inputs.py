@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backend.config.model_config import ModelConfig
 from backend.config.rope import Rope
-from backend.config.spec import Attention, DecoderSpec, QueryScaling
+from backend.config.spec import Attention, DecoderSpec, Latent, QueryScaling
 from backend.layers.attention import AttentionStep, query_scale
 from backend.layers.rotary import RotaryEmbedding
 from backend.ops.batch import AttentionSpec, Batch, Rotation
@@ -26,15 +26,15 @@ Turn = tuple[Rope | None, int]
 class AttentionKind:
     """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    num_heads: this rank's. is_latent: keys and values are compressed. sees_ahead: a token sees
-    those behind it, too, and nothing is kept. stores_turned: keys have turned, and been normalised,
-    before they are stored. scaling: of queries by their positions.
+    num_heads: this rank's. latent: how keys and values are compressed, if they are. sees_ahead: a
+    token sees those behind it, too, and nothing is kept. stores_turned: keys have turned, and been
+    normalised, before they are stored. scaling: of queries by their positions.
     """
 
     turn: Turn
     num_heads: int
     attention: AttentionSpec
-    is_latent: bool
+    latent: Latent | None
     num_kv_heads: int
     sees_ahead: bool
     stores_turned: bool = False
@@ -57,12 +57,18 @@ class AttentionKind:
             turn,
             own.num_heads,
             spec,
-            latent is not None,
+            latent,
             own.num_kv_heads,
             sees_ahead,
             attention.norm_turned,
-            None if latent else attention.query_scaling,
+            attention.query_scaling,
         )
+
+    @property
+    def query_width(self) -> int:
+        """How many numbers a token's queries have."""
+        latent = self.latent
+        return self.num_heads * (latent.nope_dim + latent.rope_dim if latent else self.turn[1])
 
     def group_of(self, kv_cache: KVCache, layer: int) -> int | None:
         """Return the cache group that a layer like this one keeps something in, if any."""
@@ -76,8 +82,8 @@ class AttentionKind:
             window = within(self.attention.window) if self.attention.window else None
             return BidirectionalAttention(batch.query_starts, dtype, batch.positions.device, window)
         batch, cache = batch.group(kv_cache.group_of(layer)), kv_cache.layer(layer)
-        if self.is_latent:
-            return ops.plan_latent(batch, cache)
+        if self.latent:
+            return ops.plan_latent(batch, cache, self.num_heads, self.latent.kv_rank)
         return ops.plan_attention(batch, cache, self.num_heads, self.attention)
 
 
@@ -95,15 +101,12 @@ class StepInputs:
         """Return what layers are given, but for plans: a row a token each."""
         return [*(part for rotation in self.rotations for part in rotation), *self.scales]
 
-    def of(
-        self, layer: int, positions: Tensor, cache: Tensor | None, wanted: Tensor | None
-    ) -> AttentionStep:
+    def of(self, layer: int, cache: Tensor | None, wanted: Tensor | None) -> AttentionStep:
         """Return what a layer's attention is given. cache: the layer's; wanted: see there."""
         layout = self.layout
         unturned = layout.unturned_of.get(layer)
         scales = layout.scales_of.get(layer)
         return AttentionStep(
-            positions,
             self.rotations[layout.turn_of[layer]],
             cache,
             self.plans[layout.plan_of[layer]],
@@ -141,11 +144,10 @@ class InputLayout:
             self.turn_of[index] = turns.setdefault(kind.turn, len(turns))
             if kind.stores_turned:
                 self.unturned_of[index] = turns.setdefault(_unturned(kind.turn), len(turns))
-            head_dim = kind.turn[1]
             if kind.scaling:
-                of_heads = kind.scaling, kind.num_heads * head_dim
+                of_heads = kind.scaling, kind.query_width
                 self.scales_of[index] = scales.setdefault(of_heads, len(scales))
-            shape = (head_dim, kind.num_heads, kind.num_kv_heads, kind.attention)
+            shape = (kind.turn[1], kind.num_heads, kind.num_kv_heads, kind.attention, kind.latent)
             key = (kind.group_of(kv_cache, index), *shape)
             if key not in plans:
                 plans[key] = len(plans)

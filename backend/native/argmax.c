@@ -35,7 +35,7 @@ int argmax_by(int (*gemm)(const Gemm *), const Argmax *a)
         }
     const Gemm p = {
         .format = a->format, .activations = a->activations, .M = M, .N = a->N, .K = a->K, .x = a->x,
-        .packed = a->packed, .out = kept, .epilogue = EPILOGUE_ARGMAX,
+        .x_stride = a->K, .packed = a->packed, .out = kept, .epilogue = EPILOGUE_ARGMAX,
     };
     const int result = gemm(&p);
     for (int64_t row = 0; row < M; row++)

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xbe095f01
+#define INTERFACE 0x642acab7
 
 typedef struct {
     int32_t sequence;
@@ -37,6 +37,7 @@ typedef struct {
     int64_t N;
     int64_t K;
     const uint16_t *x;
+    int64_t x_stride;
     const uint8_t *packed;
     const uint16_t *bias;
     void *out;
@@ -64,6 +65,22 @@ typedef struct {
     double alpha;
     double offset;
 } GroupedGemm;
+
+typedef struct {
+    int64_t format;
+    int64_t activations;
+    int64_t tokens;
+    int64_t num_heads;
+    int64_t N;
+    int64_t K;
+    const uint16_t *x;
+    int64_t x_stride;
+    int64_t x_step;
+    const uint8_t *const *packed;
+    uint16_t *out;
+    int64_t out_stride;
+    int64_t out_step;
+} HeadGemm;
 
 typedef struct {
     int64_t format;
@@ -115,9 +132,35 @@ typedef struct {
 } RotateStore;
 
 typedef struct {
-    uint16_t *heads;
+    const uint16_t *rows;
     int64_t stride;
     const uint16_t *weight;
+    double eps;
+    const uint16_t *cos;
+    const uint16_t *sin;
+    int64_t is_interleaved;
+    uint8_t *cache;
+    int64_t block_stride;
+    int64_t block_size;
+    const int32_t *slot_mapping;
+    int64_t tokens;
+    int64_t dim;
+    int64_t value_dim;
+    int64_t num_heads;
+    const uint16_t *turning;
+    int64_t turning_stride;
+    int64_t turning_step;
+    uint16_t *queries;
+} LatentStore;
+
+typedef struct {
+    const uint16_t *heads;
+    int64_t stride;
+    const uint16_t *weight;
+    int64_t weight_stride;
+    int64_t is_centred;
+    uint16_t *out;
+    int64_t out_stride;
     int64_t tokens;
     int64_t num_heads;
     int64_t dim;

@@ -30,6 +30,7 @@ CALLS = {
         "N": "int64_t",
         "K": "int64_t",
         "x": "const uint16_t *",
+        "x_stride": "int64_t",
         "packed": "const uint8_t *",
         "bias": "const uint16_t *",
         "out": "void *",
@@ -55,6 +56,21 @@ CALLS = {
         "limit": "double",
         "alpha": "double",
         "offset": "double",
+    },
+    "HeadGemm": {
+        "format": "int64_t",
+        "activations": "int64_t",
+        "tokens": "int64_t",
+        "num_heads": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "x": "const uint16_t *",
+        "x_stride": "int64_t",
+        "x_step": "int64_t",
+        "packed": "const uint8_t *const *",
+        "out": "uint16_t *",
+        "out_stride": "int64_t",
+        "out_step": "int64_t",
     },
     "Argmax": {
         "format": "int64_t",
@@ -101,10 +117,35 @@ CALLS = {
         "dim": "int64_t",
         "block_size": "int64_t",
     },
-    "HeadNorm": {
-        "heads": "uint16_t *",
+    "LatentStore": {
+        "rows": "const uint16_t *",
         "stride": "int64_t",
         "weight": "const uint16_t *",
+        "eps": "double",
+        "cos": "const uint16_t *",
+        "sin": "const uint16_t *",
+        "is_interleaved": "int64_t",
+        "cache": "uint8_t *",
+        "block_stride": "int64_t",
+        "block_size": "int64_t",
+        "slot_mapping": "const int32_t *",
+        "tokens": "int64_t",
+        "dim": "int64_t",
+        "value_dim": "int64_t",
+        "num_heads": "int64_t",
+        "turning": "const uint16_t *",
+        "turning_stride": "int64_t",
+        "turning_step": "int64_t",
+        "queries": "uint16_t *",
+    },
+    "HeadNorm": {
+        "heads": "const uint16_t *",
+        "stride": "int64_t",
+        "weight": "const uint16_t *",
+        "weight_stride": "int64_t",
+        "is_centred": "int64_t",
+        "out": "uint16_t *",
+        "out_stride": "int64_t",
         "tokens": "int64_t",
         "num_heads": "int64_t",
         "dim": "int64_t",
@@ -420,6 +461,10 @@ class GroupedGemm(ctypes.Structure):
     _fields_ = _fields("GroupedGemm")
 
 
+class HeadGemm(ctypes.Structure):
+    _fields_ = _fields("HeadGemm")
+
+
 class Argmax(ctypes.Structure):
     _fields_ = _fields("Argmax")
 
@@ -434,6 +479,10 @@ class AddRmsNorm(ctypes.Structure):
 
 class RotateStore(ctypes.Structure):
     _fields_ = _fields("RotateStore")
+
+
+class LatentStore(ctypes.Structure):
+    _fields_ = _fields("LatentStore")
 
 
 class HeadNorm(ctypes.Structure):

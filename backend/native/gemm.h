@@ -1,12 +1,15 @@
 /* x W^T, by weights in the file's groups of few bits, and by bf16 weights; x: bf16 [M, K], W: [N, K].
 
-   Gemm: out [M, N], out_stride numbers from a row to the next, or with SwiGLU [M, N / 2], and N / 2 is
-   then a multiple of 16. bias: bf16 [N], or NULL. limit: of a gate g, from above, and of what it
+   Gemm: out [M, N], or with SwiGLU [M, N / 2], and N / 2 is then a multiple of 16; x_stride and out_stride
+   numbers from a row of x, and of out, to the next. bias: bf16 [N], or NULL. limit: of a gate g, from above, and of what it
    gates, u, either way, where the two become g / (1 + e^(-alpha g)) * (u + offset); 0: plain SwiGLU.
 
    GroupedGemm: the same for groups of rows, each by a weight of its own; packed, ends [groups]: the
    weights, and where the rows of each end in x and out, which hold one group after the other; biases
    [groups], or NULL. A row has the bits that Gemm gives it.
+
+   HeadGemm: the same for each head of some tokens, by a weight of its own: x [tokens, num_heads, K], out
+   [tokens, num_heads, N], x_step and out_step numbers from a head to the next.
 
    Argmax: values, ids [M]: the largest of each row, NaN if there is one, and its place, the first of
    equals.
@@ -83,6 +86,7 @@ typedef int (*Prepare)(const Gemm *p, Product *product);
 /* By a level's way to make products ready. They return -1 if there is no memory. */
 int gemm_by(Prepare prepare, const Gemm *p);
 int grouped_gemm_by(Prepare prepare, const GroupedGemm *g);
+int head_gemm_by(Prepare prepare, const HeadGemm *h);
 
 /* By a level's GEMM, which returns -1 if there is no memory. */
 int argmax_by(int (*gemm)(const Gemm *), const Argmax *a);

@@ -162,6 +162,7 @@ static int read_call(PyObject *object, const char *name, void *call, Py_ssize_t 
 PLAIN(pack, Pack)
 PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
+PLAIN(latent_store, LatentStore)
 PLAIN(head_norm, HeadNorm)
 PLAIN(add_layer_norm, AddLayerNorm)
 PLAIN(gate_mul, GateMul)
@@ -182,6 +183,7 @@ LONG(count_greater, CountGreater)
 LONG(apply_masks, ApplyMasks)
 FALLIBLE(gemm, Gemm, PyErr_NoMemory())
 FALLIBLE(grouped_gemm, GroupedGemm, PyErr_NoMemory())
+FALLIBLE(head_gemm, HeadGemm, PyErr_NoMemory())
 FALLIBLE(argmax, Argmax, PyErr_NoMemory())
 FALLIBLE(topk, TopK, PyErr_NoMemory())
 FALLIBLE(embed, Embed, PyErr_SetString(PyExc_IndexError, "there is no such row"))
@@ -249,10 +251,12 @@ static PyMethodDef methods[] = {
     CALL(pack),
     CALL(gemm),
     CALL(grouped_gemm),
+    CALL(head_gemm),
     CALL(argmax),
     CALL(embed),
     CALL(add_rms_norm),
     CALL(rotate_store),
+    CALL(latent_store),
     CALL(head_norm),
     CALL(add_layer_norm),
     CALL(gate_mul),

@@ -22,18 +22,60 @@ int gemm_by(Prepare prepare, const Gemm *p)
     return 0;
 }
 
-/* What is kept of a group that has rows. */
+/* Products that run together, each by a weight of its own. */
 typedef struct {
     Gemm gemm;
     void *memory;
 } Group;
+
+typedef struct {
+    Group *groups;
+    Job *rows, *panels;
+    int64_t num_groups, num_rows;
+} Groups;
+
+/* Return room for so many; without groups if there is no memory. */
+static Groups room_for(int64_t count)
+{
+    Group *groups = malloc((size_t)count * (sizeof *groups + 2 * sizeof(Job)));
+    Job *rows = (Job *)(groups + count);
+    return (Groups){.groups = groups, .rows = rows, .panels = rows + count};
+}
+
+static void add(Groups *g, Gemm gemm)
+{
+    g->groups[g->num_groups++].gemm = gemm;
+    g->num_rows += gemm.M;
+}
+
+static int run_groups(Prepare prepare, const Groups *g, int64_t N, int64_t K)
+{
+    int64_t ready = 0;
+    for (; ready < g->num_groups; ready++) {
+        Product product;
+        if (prepare(&g->groups[ready].gemm, &product) != 0)
+            break;
+        g->groups[ready].memory = product.memory;
+        g->rows[ready] = product.rows;
+        g->panels[ready] = product.panels;
+    }
+    const int failed = ready < g->num_groups;
+    if (!failed) {
+        parallel_for_jobs(g->num_rows * K > ROWS_PARALLEL_SIZE, g->rows, ready);
+        parallel_for_jobs(g->num_rows * N * K > GEMM_PARALLEL_SIZE, g->panels, ready);
+    }
+    for (int64_t i = 0; i < ready; i++)
+        free(g->groups[i].memory);
+    free(g->groups);
+    return failed ? -1 : 0;
+}
 
 static Gemm gemm_of(const GroupedGemm *g, int64_t group, int64_t start)
 {
     const int64_t size = g->epilogue == EPILOGUE_FLOAT ? 4 : 2;
     return (Gemm){
         .format = g->format, .activations = g->activations, .epilogue = g->epilogue,
-        .M = g->ends[group] - start, .N = g->N, .K = g->K, .x = g->x + start * g->K,
+        .M = g->ends[group] - start, .N = g->N, .K = g->K, .x = g->x + start * g->K, .x_stride = g->K,
         .packed = g->packed[group], .bias = g->biases == NULL ? NULL : g->biases[group],
         .limit = g->limit, .alpha = g->alpha, .offset = g->offset, .out = (char *)g->out + start * g->out_stride * size,
         .out_stride = g->out_stride,
@@ -42,28 +84,27 @@ static Gemm gemm_of(const GroupedGemm *g, int64_t group, int64_t start)
 
 int grouped_gemm_by(Prepare prepare, const GroupedGemm *g)
 {
-    Group *groups = malloc((size_t)g->groups * (sizeof *groups + 2 * sizeof(Job)));
-    Job *rows = (Job *)(groups + g->groups), *panels = rows + g->groups;
-    int64_t used = 0, start = 0;
-    int failed = groups == NULL;
-    for (int64_t i = 0; i < g->groups && !failed; start = g->ends[i++]) {
-        Product product;
-        if (g->ends[i] == start)
-            continue;
-        groups[used].gemm = gemm_of(g, i, start);
-        failed = prepare(&groups[used].gemm, &product) != 0;
-        if (failed)
-            break;
-        groups[used].memory = product.memory;
-        rows[used] = product.rows;
-        panels[used++] = product.panels;
-    }
-    if (!failed) {
-        parallel_for_jobs(start * g->K > ROWS_PARALLEL_SIZE, rows, used);
-        parallel_for_jobs(start * g->N * g->K > GEMM_PARALLEL_SIZE, panels, used);
-    }
-    for (int64_t i = 0; i < used; i++)
-        free(groups[i].memory);
-    free(groups);
-    return failed ? -1 : 0;
+    Groups own = room_for(g->groups);
+    if (own.groups == NULL)
+        return -1;
+    for (int64_t i = 0, start = 0; i < g->groups; start = g->ends[i++])
+        if (g->ends[i] > start)
+            add(&own, gemm_of(g, i, start));
+    return run_groups(prepare, &own, g->N, g->K);
+}
+
+int head_gemm_by(Prepare prepare, const HeadGemm *h)
+{
+    if (h->tokens == 0)
+        return 0;
+    Groups own = room_for(h->num_heads);
+    if (own.groups == NULL)
+        return -1;
+    for (int64_t i = 0; i < h->num_heads; i++)
+        add(&own, (Gemm){
+            .format = h->format, .activations = h->activations, .epilogue = EPILOGUE_BF16,
+            .M = h->tokens, .N = h->N, .K = h->K, .x = h->x + i * h->x_step, .x_stride = h->x_stride,
+            .packed = h->packed[i], .out = h->out + i * h->out_step, .out_stride = h->out_stride,
+        });
+    return run_groups(prepare, &own, h->N, h->K);
 }

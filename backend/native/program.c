@@ -21,6 +21,7 @@
     FALLIBLE(gemm, Gemm) \
     PLAIN(add_rms_norm, AddRmsNorm) \
     PLAIN(rotate_store, RotateStore) \
+    PLAIN(latent_store, LatentStore) \
     PLAIN(head_norm, HeadNorm) \
     PLAIN(add_layer_norm, AddLayerNorm) \
     PLAIN(gate_mul, GateMul) \
@@ -31,6 +32,8 @@
     FALLIBLE(grouped_gemm, GroupedGemm) \
     PLAIN(sum_experts, SumExperts) \
     PLAIN(attention, Attention) \
+    FALLIBLE(head_gemm, HeadGemm) \
+    PLAIN(latent_attention, LatentAttention) \
     PLAIN(causal_conv, CausalConv) \
     PLAIN(delta_rule, DeltaRule) \
     PLAIN(ssm_scan, SsmScan) \

@@ -65,13 +65,24 @@ def _choices(call: Any) -> int:
 
 # What says which states a step reads and writes; see StateBatch.
 _SEGMENTS = ("reads", "writes", "starts", "chains")
+# What a plan of attention says.
+_PLANNED = (
+    "block_tables",
+    "table_stride",
+    "items",
+    "num_items",
+    "merges",
+    "num_merges",
+    "partials",
+    "parallel",
+)
 OPERATIONS = {
     "gemm": Operation(
         calls.Gemm,
         "M",
         ("packed", "bias"),
         {
-            "x": lambda call: 2 * call.K,
+            "x": lambda call: 2 * call.x_stride,
             # EPILOGUE_FLOAT of gemm.h; the others write bf16
             "out": lambda call: (4 if call.epilogue == 1 else 2) * call.out_stride,
         },
@@ -100,7 +111,10 @@ OPERATIONS = {
         ("slot_mapping",),
     ),
     "head_norm": Operation(
-        calls.HeadNorm, "tokens", ("weight",), {"heads": lambda call: 2 * call.stride}
+        calls.HeadNorm,
+        "tokens",
+        ("weight",),
+        {"heads": lambda call: 2 * call.stride, "out": lambda call: 2 * call.out_stride},
     ),
     "gate_mul": Operation(
         calls.GateMul,
@@ -172,16 +186,36 @@ OPERATIONS = {
             "q": lambda call: 2 * call.q_stride,
             "out": lambda call: 2 * call.num_heads * call.dim,
         },
-        (
-            "block_tables",
-            "table_stride",
-            "items",
-            "num_items",
-            "merges",
-            "num_merges",
-            "partials",
-            "parallel",
-        ),
+        _PLANNED,
+    ),
+    "head_gemm": Operation(
+        calls.HeadGemm,
+        "tokens",
+        ("packed",),
+        {"x": lambda call: 2 * call.x_stride, "out": lambda call: 2 * call.out_stride},
+    ),
+    "latent_store": Operation(
+        calls.LatentStore,
+        "tokens",
+        ("weight", "cache"),
+        {
+            "rows": lambda call: 2 * call.stride,
+            "cos": lambda call: 2 * (call.dim - call.value_dim),
+            "sin": lambda call: 2 * (call.dim - call.value_dim),
+            "turning": lambda call: 2 * call.turning_stride,
+            "queries": lambda call: 2 * call.num_heads * call.dim,
+        },
+        ("slot_mapping",),
+    ),
+    "latent_attention": Operation(
+        calls.LatentAttention,
+        "",
+        ("cache",),
+        {
+            "q": lambda call: 2 * call.num_heads * call.dim,
+            "out": lambda call: 2 * call.num_heads * call.value_dim,
+        },
+        _PLANNED,
     ),
     "causal_conv": Operation(
         calls.CausalConv,

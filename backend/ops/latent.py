@@ -4,6 +4,9 @@ A token keeps one row of W numbers, which is the key of all heads; its first num
 too. Queries come multiplied by what would expand the keys, so nothing is expanded.
 """
 
+import ctypes
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +18,22 @@ TILE = 64
 # Products take so many keys or a multiple: oneDNN compiles for each new shape, which takes 2.6 ms
 # where the product of 20 heads by 64 keys, 576 wide, in bf16 takes 0.2.
 KEYS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RowNorm:
+    """What becomes of a row before it is kept: its first numbers are normalised and multiplied by
+    the weight, those behind them turn, as neighbours if they are interleaved."""
+
+    weight: Tensor
+    eps: float
+    is_interleaved: bool
+
+    def in_halves(self, x: Tensor) -> Tensor:
+        """Return a copy of what turns, [T, n, R], as two halves."""
+        if not self.is_interleaved:
+            return x.clone(memory_format=torch.contiguous_format)
+        return torch.cat((x[..., ::2], x[..., 1::2]), -1)
 
 
 class LatentAttention:
@@ -38,6 +57,11 @@ class LatentAttention:
             rows = slice(*batch.query_starts[s : s + 2])
             table = batch.block_tables[s, : -(-context_len // size)].long()
             self._sequences.append((rows, table, context_len))
+
+    @property
+    def calls(self) -> dict[str, ctypes.Structure]:
+        """Of kernels in C, by their names: none."""
+        return {}
 
     def store(self, rows: Tensor, cache: Tensor) -> None:
         """Write the step's rows, [T, W]."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backend.config.spec import Norm
 from backend.native import calls, kernels
 from backend.ops.addresses import address_of
 from backend.ops.attention_items import (
@@ -18,7 +19,7 @@ from backend.ops.attention_items import (
 )
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
-from backend.ops.latent import LatentAttention
+from backend.ops.latent import LatentAttention, RowNorm
 from backend.ops.native_conv import NativeConvOps
 from backend.ops.native_delta import NativeDeltaOps
 from backend.ops.native_experts import NativeExpertOps
@@ -153,21 +154,42 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         return sums, out
 
     def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
-        tokens, num_heads, dim = heads.shape
-        kernels.head_norm(
-            calls.HeadNorm(
-                heads=heads.data_ptr(),
-                stride=heads.stride(0),
-                weight=address_of(weight),
-                tokens=tokens,
-                num_heads=num_heads,
-                dim=dim,
-                eps=eps,
-            )
+        _norm_heads(heads, weight, eps, heads)
+
+    def head_norm_into(self, heads: Tensor, weight: Tensor | None, eps: float, out: Tensor) -> None:
+        _norm_heads(heads, weight, eps, out)
+
+    def norm_each_head(self, heads: Tensor, weight: Tensor, norm: Norm) -> None:
+        _norm_heads(
+            heads,
+            weight,
+            norm.eps,
+            heads,
+            weight_stride=heads.shape[2],
+            is_centred=norm.kind == "layer",
         )
 
-    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
-        return NativeLatentAttention(batch, cache)
+    def plan_latent(
+        self, batch: Batch, cache: Tensor, num_heads: int, value_dim: int
+    ) -> LatentAttention:
+        if not NativeLatentAttention.takes(cache.shape[-1], value_dim, cache.shape[3]):
+            return super().plan_latent(batch, cache, num_heads, value_dim)
+        return NativeLatentAttention(batch, cache, num_heads, value_dim)
+
+    def store_latent(
+        self,
+        rows: Tensor,
+        turning: Tensor,
+        queries: Tensor,
+        norm: RowNorm,
+        rotation: Rotation,
+        cache: Tensor,
+        plan: LatentAttention,
+    ) -> None:
+        if isinstance(plan, NativeLatentAttention):
+            plan.store_turned(rows, turning, queries, norm, rotation, cache)
+        else:
+            super().store_latent(rows, turning, queries, norm, rotation, cache, plan)
 
     def plan_attention(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
@@ -242,3 +264,30 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         call.sinks = address_of(sinks)
         kernels.attention(call)
         return out
+
+
+def _norm_heads(
+    heads: Tensor,
+    weight: Tensor | None,
+    eps: float,
+    out: Tensor,
+    *,
+    weight_stride: int = 0,
+    is_centred: bool = False,
+) -> None:
+    tokens, num_heads, dim = heads.shape
+    kernels.head_norm(
+        calls.HeadNorm(
+            heads=heads.data_ptr(),
+            stride=heads.stride(0),
+            weight=address_of(weight),
+            weight_stride=weight_stride,
+            is_centred=is_centred,
+            out=out.data_ptr(),
+            out_stride=out.stride(0),
+            tokens=tokens,
+            num_heads=num_heads,
+            dim=dim,
+            eps=eps,
+        )
+    )

@@ -1,42 +1,57 @@
 """Attention over compressed rows in C; see backend/native/latent_attention.h."""
 
-from dataclasses import dataclass
+import ctypes
 
 import torch
 from torch import Tensor
 
 from backend.native import calls, kernels
-from backend.ops.attention_items import PARALLEL_SIZE, Records, most_rows, share_out
-from backend.ops.batch import Batch
-from backend.ops.latent import LatentAttention
+from backend.ops.attention_items import PARALLEL_SIZE, most_rows, share_out
+from backend.ops.batch import Batch, Rotation
+from backend.ops.latent import LatentAttention, RowNorm
 
 # What the kernel has room for: numbers of a row, and of its value.
 MAX_DIM = 640
 MAX_VALUE_DIM = 512
 
 
-@dataclass(slots=True)
-class _Call:
-    """A layer's call, and what it points to."""
-
-    items: Records
-    merges: Records
-    partials: Tensor
-    call: calls.LatentAttention
-
-
 class NativeLatentAttention(LatentAttention):
-    """As the one in PyTorch, whose rows these are: bf16, place after place, blocks of 16 n.
+    """Rows as PyTorch's plan has them: bf16, place after place, in blocks of 16 n.
 
-    A token has the same bits in any chunk of its sequence and beside any others. What the kernel is
-    not made for is PyTorch's.
+    A token has the same bits in any chunk of its sequence and beside any others.
     """
 
-    def __init__(self, batch: Batch, cache: Tensor) -> None:
-        super().__init__(batch, cache, 1)
-        self._batch = batch
-        # By heads and numbers of a value: layers of one model have the same.
-        self._calls: dict[tuple[int, int], _Call] = {}
+    def __init__(self, batch: Batch, cache: Tensor, num_heads: int, value_dim: int) -> None:
+        """For sizes that the kernel takes."""
+        rows = most_rows(cache.shape[-1])
+        items, merges, work = share_out(batch, max(1, rows // num_heads), 0)
+        partials = torch.empty(int(merges["count"].sum()), num_heads, value_dim + 2)
+        # What the calls point to.
+        self._held = batch, items, merges, partials
+        sizes: dict[str, int] = {
+            "block_stride": cache.stride(0) * cache.dtype.itemsize,
+            "num_heads": num_heads,
+            "dim": cache.shape[-1],
+            "value_dim": value_dim,
+            "block_size": cache.shape[3],
+        }
+        self._store = calls.LatentStore(slot_mapping=batch.slot_mapping.data_ptr(), **sizes)
+        self._attend = calls.LatentAttention(
+            block_tables=batch.block_tables.data_ptr(),
+            table_stride=batch.block_tables.shape[1],
+            items=items.ctypes.data,
+            num_items=len(items),
+            merges=merges.ctypes.data,
+            num_merges=len(merges),
+            most_rows=rows,
+            partials=partials.data_ptr(),
+            parallel=work * num_heads > PARALLEL_SIZE,
+            **sizes,
+        )
+
+    @property
+    def calls(self) -> dict[str, ctypes.Structure]:
+        return {"latent_store": self._store, "latent_attention": self._attend}
 
     @staticmethod
     def takes(width: int, value_dim: int, block_size: int) -> bool:
@@ -47,42 +62,37 @@ class NativeLatentAttention(LatentAttention):
             and value_dim <= MAX_VALUE_DIM
         )
 
+    def store_turned(
+        self,
+        rows: Tensor,
+        turning: Tensor,
+        queries: Tensor,
+        norm: RowNorm,
+        rotation: Rotation,
+        cache: Tensor,
+    ) -> None:
+        """See Ops.store_latent."""
+        assert queries.is_contiguous() and turning.stride(2) == 1
+        cos, sin = rotation
+        call = self._store
+        call.rows, call.stride = rows.data_ptr(), rows.stride(0)
+        call.weight, call.eps = norm.weight.data_ptr(), norm.eps
+        call.cos, call.sin = cos.data_ptr(), sin.data_ptr()
+        call.is_interleaved = norm.is_interleaved
+        call.cache = cache.data_ptr()
+        call.tokens = len(rows)
+        call.turning = turning.data_ptr()
+        call.turning_stride, call.turning_step = turning.stride()[:2]
+        call.queries = queries.data_ptr()
+        kernels.latent_store(call)
+
     def attend(self, queries: Tensor, cache: Tensor, value_dim: int, scale: float) -> Tensor:
-        if not self.takes(cache.shape[-1], value_dim, cache.shape[3]):
-            return super().attend(queries, cache, value_dim, scale)
-        num_heads = queries.shape[1]
-        planned = self._calls.get((num_heads, value_dim))
-        if planned is None:
-            planned = self._plan(num_heads, value_dim, cache)
-            self._calls[num_heads, value_dim] = planned
-        queries = queries.contiguous()
+        assert queries.is_contiguous()
         out = queries.new_empty(*queries.shape[:2], value_dim)
-        call = planned.call
+        call = self._attend
         call.q = queries.data_ptr()
         call.cache = cache.data_ptr()
         call.out = out.data_ptr()
         call.scale = scale
         kernels.latent_attention(call)
         return out
-
-    def _plan(self, num_heads: int, value_dim: int, cache: Tensor) -> _Call:
-        rows = most_rows(cache.shape[-1])
-        items, merges, work = share_out(self._batch, max(1, rows // num_heads), 0)
-        partials = torch.empty(int(merges["count"].sum()), num_heads, value_dim + 2)
-        call = calls.LatentAttention(
-            block_stride=cache.stride(0) * cache.dtype.itemsize,
-            block_tables=self._batch.block_tables.data_ptr(),
-            table_stride=self._batch.block_tables.shape[1],
-            items=items.ctypes.data,
-            num_items=len(items),
-            merges=merges.ctypes.data,
-            num_merges=len(merges),
-            num_heads=num_heads,
-            most_rows=rows,
-            dim=cache.shape[-1],
-            value_dim=value_dim,
-            block_size=cache.shape[3],
-            partials=partials.data_ptr(),
-            parallel=work * num_heads > PARALLEL_SIZE,
-        )
-        return _Call(items, merges, partials, call)

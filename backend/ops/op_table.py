@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.config.spec import Activation, GateClamp
+from backend.config.spec import Activation, GateClamp, Norm
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.encoder_decoder import EncoderDecoderAttention
 from backend.ops.gated_norm import GatedNorm
-from backend.ops.latent import LatentAttention
+from backend.ops.latent import LatentAttention, RowNorm
 from backend.ops.routing import Router, Routes, SharedExpert
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.tokenwise import Opening
@@ -63,6 +63,17 @@ class Ops(Protocol):
 
         heads: [T, n, D], whose tokens may lie apart; weight: [D], None for 1.
         """
+        ...
+
+    def norm_each_head(self, heads: Tensor, weight: Tensor, norm: Norm) -> None:
+        """Normalise heads in place, each by itself, times its own weights.
+
+        heads: [T, n, D], whose tokens may lie apart; weight: [n, D].
+        """
+        ...
+
+    def head_norm_into(self, heads: Tensor, weight: Tensor | None, eps: float, out: Tensor) -> None:
+        """Write to out what head_norm makes of heads, both [T, n, D]; tokens may lie apart."""
         ...
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
@@ -119,10 +130,33 @@ class Ops(Protocol):
         """
         ...
 
-    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+    def plan_latent(
+        self, batch: Batch, cache: Tensor, num_heads: int, value_dim: int
+    ) -> LatentAttention:
         """What stores and attends to compressed rows in a step.
 
-        cache: of any layer, [blocks, 1, 1, block size, W].
+        cache: of any layer, [blocks, 1, 1, block size, W]. num_heads: H; value_dim: of a row, how
+        many numbers are its value.
+        """
+        ...
+
+    def store_latent(
+        self,
+        rows: Tensor,
+        turning: Tensor,
+        queries: Tensor,
+        norm: RowNorm,
+        rotation: Rotation,
+        cache: Tensor,
+        plan: LatentAttention,
+    ) -> None:
+        """Normalise and turn rows [T, W], as norm says, and write them into a layer's cache; turn
+        what of queries turns.
+
+        The first numbers of a row are normalised, those behind them, R, turn, as two halves or, if
+        they are interleaved, as neighbours, which come to stand in two halves. turning: [T, H, R],
+        which turns likewise and goes to the end of queries, [T, H, W], each head's. Tokens of rows
+        and turning may lie apart, and so may heads of turning; both may be overwritten.
         """
         ...
 

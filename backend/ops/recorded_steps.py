@@ -11,6 +11,7 @@ import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +20,16 @@ from backend.native import calls
 from backend.native.program import Program
 from backend.native.recording import NotRecordable, Recording, Span
 from backend.ops.batch import StateBatch
-from backend.ops.native import AttentionPlan
 from backend.ops.step_recording import StepRecording
 
 logger = logging.getLogger(__name__)
+
+
+class HasCalls(Protocol):
+    """A plan of attention. calls: of its layers, by their kernels."""
+
+    @property
+    def calls(self) -> dict[str, ctypes.Structure]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class StepGiven:
     states: which states are read and written, where layers keep any."""
 
     tensors: Sequence[Tensor]
-    plans: Sequence[AttentionPlan]
+    plans: Sequence[HasCalls]
     states: StateBatch | None
 
     @property

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.config.spec import Activation, GateClamp
+from backend.config.spec import Activation, GateClamp, Norm
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.encoder_decoder import EncoderDecoderAttention
-from backend.ops.latent import LatentAttention
+from backend.ops.latent import LatentAttention, RowNorm
 
 # What becomes of a gate before it multiplies.
 Opening = Activation | Literal["sigmoid", "linear"]
@@ -26,8 +26,31 @@ class TokenwiseOps:
     # A token by itself has the same bits in any batch.
     _latent_tile = 1
 
-    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+    def plan_latent(
+        self, batch: Batch, cache: Tensor, num_heads: int, value_dim: int
+    ) -> LatentAttention:
         return LatentAttention(batch, cache, self._latent_tile)
+
+    def store_latent(
+        self,
+        rows: Tensor,
+        turning: Tensor,
+        queries: Tensor,
+        norm: RowNorm,
+        rotation: Rotation,
+        cache: Tensor,
+        plan: LatentAttention,
+    ) -> None:
+        rank = len(norm.weight)
+        self.head_norm(rows[:, None, :rank], norm.weight, norm.eps)
+        for x, out in (
+            (rows[:, None, rank:], rows[:, None, rank:]),
+            (turning, queries[..., rank:]),
+        ):
+            turned = norm.in_halves(x)
+            self.rotate(turned, rotation)
+            out.copy_(turned)
+        plan.store(rows, cache)
 
     def plan_encoder_decoder(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
@@ -54,6 +77,14 @@ class TokenwiseOps:
     def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
         wide = None if weight is None else weight.float()
         heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], wide, eps))
+
+    def norm_each_head(self, heads: Tensor, weight: Tensor, norm: Norm) -> None:
+        wide, width = heads.float(), heads.shape[-1:]
+        normed = F.layer_norm if norm.kind == "layer" else F.rms_norm
+        heads.copy_(normed(wide, width, eps=norm.eps) * weight.float())
+
+    def head_norm_into(self, heads: Tensor, weight: Tensor | None, eps: float, out: Tensor) -> None:
+        self.head_norm(out.copy_(heads), weight, eps)
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)

@@ -39,7 +39,8 @@ typedef struct {
     int zero; /* of the weight's format */
     int is_wide; /* int16 instead of int8 */
     int limit; /* the largest integer */
-    const uint16_t *x; /* bf16 */
+    const uint16_t *x; /* bf16, x_stride numbers from a row to the next */
+    int64_t x_stride;
     int8_t *narrow;  /* [groups, 32]; or */
     int16_t *wide;   /* [groups, 32], but for tiles of four neighbours the even ones, then the odd ones */
     float *scales;   /* [groups] */

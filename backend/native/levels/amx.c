@@ -59,6 +59,11 @@ static int grouped_gemm(const GroupedGemm *g)
     return grouped_gemm_by(prepare, g);
 }
 
+static int head_gemm(const HeadGemm *h)
+{
+    return head_gemm_by(prepare, h);
+}
+
 static int argmax(const Argmax *a)
 {
     return argmax_by(gemm, a);

@@ -13,10 +13,12 @@ typedef struct {
     Prepare prepare;
     int (*gemm)(const Gemm *);
     int (*grouped_gemm)(const GroupedGemm *);
+    int (*head_gemm)(const HeadGemm *);
     int (*argmax)(const Argmax *);
     int (*embed)(const Embed *);
     void (*add_rms_norm)(const AddRmsNorm *);
     void (*rotate_store)(const RotateStore *);
+    void (*latent_store)(const LatentStore *);
     void (*head_norm)(const HeadNorm *);
     void (*add_layer_norm)(const AddLayerNorm *);
     void (*gate_mul)(const GateMul *);
@@ -41,12 +43,12 @@ typedef struct {
 /* What a table has of weights: the packing, which is one for all levels, and the level's own GEMM. */
 #define WEIGHT_KERNELS \
     .packed_size = packed_size, .pack = pack, .prepare = prepare, .gemm = gemm, \
-    .grouped_gemm = grouped_gemm, .argmax = argmax, .embed = embed
+    .grouped_gemm = grouped_gemm, .head_gemm = head_gemm, .argmax = argmax, .embed = embed
 
 /* All else but attention, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
-    .head_norm = head_norm_##level, .add_layer_norm = add_layer_norm_##level, \
+    .latent_store = latent_store_##level, .head_norm = head_norm_##level, .add_layer_norm = add_layer_norm_##level, \
     .gate_mul = gate_mul_##level, .scaled_sum = scaled_sum_##level, \
     .route = route_##level, .gather_rows = gather_rows_##level, .sum_experts = sum_experts_##level, \
     .take_columns = take_columns_##level, \

@@ -94,7 +94,9 @@ class TritonOps(CpuOps):
     ) -> PlannedAttention:
         return plan_attention(batch, num_heads, cache.shape[2], spec)
 
-    def plan_latent(self, batch: Batch, cache: Tensor) -> TritonLatentAttention:
+    def plan_latent(
+        self, batch: Batch, cache: Tensor, num_heads: int, value_dim: int
+    ) -> TritonLatentAttention:
         return TritonLatentAttention(batch, cache)
 
     def plan_encoder_decoder(

@@ -63,3 +63,14 @@ def test_no_rows_give_no_rows(formats: int) -> None:
     grouped, ends = GroupedWeight(weights), torch.zeros(2, dtype=torch.int64)
     assert grouped.apply(torch.empty(0, 16), ends).shape == (0, 16)
     assert grouped.apply_gated(torch.empty(0, 16), ends, Gating(CpuOps().silu_mul)).shape == (0, 8)
+
+
+def test_each_head_is_multiplied_by_its_own_weight() -> None:
+    own = [randn(8, 16, seed=g) for g in range(3)]
+    method = LinearMethod("auto", {WeightFormat.DENSE: PlainKernel()})
+    grouped = GroupedWeight([method.stack([Stored(weight)]) for weight in own])
+    x, out = randn(5, 3, 20, seed=9)[..., 4:], torch.zeros(5, 3, 10)
+    grouped.apply_by_head(x, out[..., :8])
+    expected = torch.stack([x[:, g] @ weight.T for g, weight in enumerate(own)], 1)
+    torch.testing.assert_close(out[..., :8], expected)
+    assert not out[..., 8:].any()

@@ -34,12 +34,12 @@ SMALL = _GEMMA4 | {
     "hidden_size_per_layer_input": 8,
     "final_logit_softcapping": 4.0,
 }
-_LARGE = _GEMMA4 | {
+LARGE = _GEMMA4 | {
     "attention_k_eq_v": True,
     "num_global_key_value_heads": 2,
     "final_logit_softcapping": 5.0,
 }
-_MIXTURE = _LARGE | {
+MIXTURE = LARGE | {
     "num_global_key_value_heads": 3,
     "enable_moe_block": True,
     "num_experts": 6,
@@ -114,8 +114,8 @@ _TWIN = GGUFTwin("GEMMA4", metadata=_metadata, change=_change, extra=_factors, i
 
 GEMMA4 = {
     "gemma4, small": FamilyCase("Gemma4ForCausalLM", SMALL, twin=_TWIN),
-    "gemma4, large": FamilyCase("Gemma4ForCausalLM", _LARGE, twin=_TWIN, ranks=(2,)),
-    "gemma4, mixture": FamilyCase("Gemma4ForCausalLM", _MIXTURE, twin=_TWIN),
+    "gemma4, large": FamilyCase("Gemma4ForCausalLM", LARGE, twin=_TWIN, ranks=(2,)),
+    "gemma4, mixture": FamilyCase("Gemma4ForCausalLM", MIXTURE, twin=_TWIN),
     "gemma4, biases and a head": FamilyCase(
         "Gemma4ForCausalLM", SMALL | {"attention_bias": True, "tie_word_embeddings": False}
     ),
@@ -139,7 +139,7 @@ GEMMA4 = {
         {
             "text_config": {
                 name: value
-                for name, value in (SIZES | _LARGE).items()
+                for name, value in (SIZES | LARGE).items()
                 if "per_layer_input" not in name
             },
             "vision_config": {

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, Norm
 from backend.linear.native import NativeKernel
 from backend.native import absence, kernels, levels
 from backend.ops.batch import AttentionSpec, Batch
@@ -18,6 +18,7 @@ from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.kv_cache import SCALE_BYTES
+from backend.ops.latent import RowNorm
 from backend.ops.native import NativeOps
 from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.routing import SharedExpert
@@ -114,7 +115,9 @@ def head_norms() -> list[Tensor]:
     heads, plain = randn(5, 7, 72), randn(5, 7, 72, seed=1)
     NativeOps().head_norm(heads[:, 2:6], randn(72, seed=2), 1e-5)
     NativeOps().head_norm(plain, None, 1e-5)
-    return [heads, plain]
+    each = 3 + randn(5, 7, 72, seed=3)
+    NativeOps().norm_each_head(each, randn(7, 72, seed=4), Norm(kind="layer", eps=1e-5))
+    return [heads, plain, each]
 
 
 def rotation(dtype: torch.dtype) -> list[Tensor]:
@@ -200,8 +203,25 @@ def latent_attention() -> list[Tensor]:
     plan, num_blocks = plan_of([(1, 1500), (1, 3), (30, 40)], block_size=16)
     cache = randn(num_blocks, 1, 1, 16, 72)
     queries = randn(plan.num_tokens, 100, 72, seed=1)
-    latent = NativeLatentAttention(Batch.from_plan(plan, CPU), cache)
+    latent = NativeLatentAttention(Batch.from_plan(plan, CPU), cache, 100, 64)
     return [latent.attend(queries, cache, 64, 0.3)]
+
+
+def latent_rows() -> list[Tensor]:
+    """Turned and stored, as neighbours and as halves that are no whole number of vectors."""
+    plan, num_blocks = plan_of([(1, 15), (30, 40)], block_size=16)
+    angles = randn(plan.num_tokens, 1, 24, seed=1).float()
+    rotations = (angles.cos().bfloat16(), angles.sin().bfloat16())
+    rows, turning = randn(plan.num_tokens, 72), randn(plan.num_tokens, 5, 24, seed=2)
+    found = []
+    for is_interleaved in (True, False):
+        cache = torch.zeros(num_blocks, 1, 1, 16, 72, dtype=torch.bfloat16)
+        queries = torch.zeros(plan.num_tokens, 5, 72, dtype=torch.bfloat16)
+        latent = NativeLatentAttention(Batch.from_plan(plan, CPU), cache, 5, 48)
+        norm = RowNorm(randn(48, seed=3), 1e-6, is_interleaved)
+        latent.store_turned(rows, turning, queries, norm, rotations, cache)
+        found += [cache, queries]
+    return found
 
 
 CASES: dict[str, Callable[[], list[Tensor]]] = {
@@ -211,6 +231,7 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention with the largest heads": lambda: attention(100, 0.0, dim=512),
     "attention with the largest heads over 8 bits": lambda: attention(0, 0.0, 8, dim=512),
     "attention to compressed keys": latent_attention,
+    "compressed keys": latent_rows,
     "norm": norm,
     "silu": silu,
     "gelu": gelu,

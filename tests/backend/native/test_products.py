@@ -63,6 +63,27 @@ def test_groups_have_the_bits_of_single_products(
             assert same(grouped.apply_gated(x, ends, Gating(silu_mul)), gated)
 
 
+@pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, WeightFormat.Q4_K])
+@pytest.mark.parametrize("activations", ["int16", "mixed"])
+def test_heads_have_the_bits_of_single_products(
+    weight_format: WeightFormat, activations: Activations
+) -> None:
+    """Heads of each token, and tokens, between others that stay as they are."""
+    weights = weights_of(weight_format, 50, 256, activations)
+    grouped, heads = GroupedWeight(weights), len(weights)
+    for tokens in (1, 3, 40):
+        x = uneven_rows(tokens * (heads + 1), 320).view(tokens, heads + 1, 320)[:, 1:, 20:276]
+        whole = randn(tokens, heads + 1, 70).bfloat16()
+        expected = whole.clone()
+        for head, weight in enumerate(weights):
+            expected[:, head, 7:57] = weight.apply(x[:, head].contiguous())
+        for count in (1, MAX_THREADS):
+            out = whole.clone()
+            with threads(count):
+                grouped.apply_by_head(x, out[:, :heads, 7:57])
+            assert same(out, expected)
+
+
 @pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, WeightFormat.MXFP4])
 def test_biases_and_limits_are_those_of_the_formula(weight_format: WeightFormat) -> None:
     """bf16 of sums in float32: 2^-8 of each, and the same bits for a row alone."""

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from backend.native import absence, kernels
 from backend.ops.batch import Batch
-from backend.ops.latent import LatentAttention
+from backend.ops.cpu import CpuOps
+from backend.ops.latent import LatentAttention, RowNorm
+from backend.ops.native import NativeOps
 from backend.ops.native_latent import NativeLatentAttention
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import CPU
@@ -98,7 +100,9 @@ def test_own_kernel_sees_what_pytorch_sees(width: int) -> None:
     filled(cache, batch, rows)
     for heads in (3, 50):
         queries = (2 * randn(batch.query_starts[-1], heads, width, seed=9)).bfloat16()
-        got = NativeLatentAttention(batch, cache).attend(queries, cache, value_dim, SCALE)
+        got = NativeLatentAttention(batch, cache, heads, value_dim).attend(
+            queries, cache, value_dim, SCALE
+        )
         for s, own in enumerate(rows):
             part = slice(*batch.query_starts[s : s + 2])
             wanted = expected(queries[part], own, value_dim)
@@ -112,7 +116,7 @@ def test_own_kernel_has_the_same_bits_in_any_batch() -> None:
     cache = torch.zeros(80, 1, 1, 16, width, dtype=torch.bfloat16)
     whole = batch_of((0, 1200), block_size=16)
     filled(cache, whole, [rows])
-    together = NativeLatentAttention(whole, cache).attend(queries, cache, 64, SCALE)
+    together = NativeLatentAttention(whole, cache, 5, 64).attend(queries, cache, 64, SCALE)
     for before, count in ((0, 1), (63, 1), (64, 1), (100, 7), (1023, 3), (1199, 1)):
         batch = batch_of((before, count), (40, 1), block_size=16)
         own = torch.zeros_like(cache)
@@ -123,6 +127,41 @@ def test_own_kernel_has_the_same_bits_in_any_batch() -> None:
             own = torch.zeros_like(cache)
             filled(own, batch, [rows[:41], rows[: before + count]])
             asked = torch.cat((queries[:1], queries[before : before + count]))
-        out = NativeLatentAttention(batch, own).attend(asked, own, 64, SCALE)
+        out = NativeLatentAttention(batch, own, 5, 64).attend(asked, own, 64, SCALE)
         part = out[1:] if count > 1 else out[:1]
         assert torch.equal(part, together[before : before + count])
+
+
+@needs_kernels
+@pytest.mark.parametrize("is_interleaved", [True, False])
+@pytest.mark.parametrize(("rank", "turning"), [(32, 8), (512, 64), (48, 24)])
+def test_own_kernel_stores_what_pytorch_stores(
+    rank: int, turning: int, is_interleaved: bool
+) -> None:
+    """To two roundings of bf16. Nothing else is written, of the cache or of queries."""
+    batch, heads = batch_of((15, 1), (6, 1), (0, 20), block_size=16), 3
+    tokens = batch.query_starts[-1]
+    projected = 2 * randn(tokens, 40 + rank + turning).bfloat16()
+    own = randn(tokens, heads, 24 + turning, seed=1).bfloat16()
+    angles = randn(tokens, 1, turning // 2, seed=2)
+    rotation = (
+        torch.cat((angles.cos(), angles.cos()), -1).bfloat16(),
+        torch.cat((-angles.sin(), angles.sin()), -1).bfloat16(),
+    )
+    norm = RowNorm(randn(rank, seed=3).bfloat16(), 1e-6, is_interleaved)
+    results = []
+    for ops in (NativeOps(), CpuOps()):
+        whole = randn(8, 16 * (rank + turning) + 16, seed=4).bfloat16()
+        cache = whole[:, :-16].view(8, 1, 1, 16, rank + turning)
+        queries = randn(tokens, heads, rank + turning, seed=5).bfloat16()
+        plan = ops.plan_latent(batch, cache, heads, rank)
+        rows = projected.clone()[:, 40:]
+        ops.store_latent(rows, own[..., 24:].clone(), queries, norm, rotation, cache, plan)
+        results.append((whole, queries))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=2**-6, atol=2**-5)
+    untouched = randn(tokens, heads, rank + turning, seed=5).bfloat16()[..., :rank]
+    assert torch.equal(results[0][1][..., :rank], untouched)
+    before = randn(8, 16 * (rank + turning) + 16, seed=4).bfloat16()
+    changed = (results[0][0] != before)[:, :-16].view(8, 16, -1).any(-1)
+    assert int(changed.sum()) == tokens and not (results[0][0] != before)[:, -16:].any()

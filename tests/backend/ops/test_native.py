@@ -1,11 +1,13 @@
 """The C kernels against the oracle in fp32, over the same numbers rounded to bf16."""
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, Norm
 from backend.native import absence, kernels
 from backend.ops.attention_items import MAX_ROWS, SPLIT_KEYS
 from backend.ops.batch import FULL, AttentionSpec, Batch
@@ -259,6 +261,25 @@ def test_norms_of_heads_are_the_oracles(has_weight: bool) -> None:
     NativeOps().head_norm(heads[:, 3:7], weight, 1e-5)
     torch.testing.assert_close(heads.float(), expected, rtol=2**-7, atol=1e-6)
     assert torch.equal(heads[:, :3].float(), expected[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_norms_with_weights_of_each_head_are_the_oracles(kind: Literal["rms", "layer"]) -> None:
+    heads, weight = 3 + randn(40, 9, 72), randn(4, 72, seed=1)
+    expected, norm = heads.float(), Norm(kind=kind, eps=1e-5)
+    ORACLE.norm_each_head(expected[:, 3:7], weight, norm)
+    NativeOps().norm_each_head(heads[:, 3:7], weight, norm)
+    torch.testing.assert_close(heads.float(), expected, rtol=2**-7, atol=2**-8)
+
+
+def test_norms_of_heads_may_go_elsewhere() -> None:
+    """With the bits that they have in place; what they are made of stays."""
+    heads, weight = randn(40, 9, 72), randn(72, seed=1)
+    before, expected = heads.clone(), heads[:, 3:5].clone()
+    NativeOps().head_norm(expected, weight, 1e-5)
+    NativeOps().head_norm_into(heads[:, 3:5], weight, 1e-5, heads[:, 7:])
+    assert torch.equal(heads[:, 7:], expected)
+    assert torch.equal(heads[:, :7], before[:, :7])
 
 
 def test_silu_is_the_oracles() -> None:

@@ -17,7 +17,8 @@ from backend.ops.recorded_steps import RecordedSteps
 from backend.step import PlannedSequence, StepPlan, build_plan
 from tests.backend.models.delta_cases import DELTA, DELTA_EXPERTS
 from tests.backend.models.family_cases import FamilyCase, TinyModel
-from tests.backend.models.gemma4_cases import SMALL
+from tests.backend.models.gemma4_cases import LARGE, MIXTURE, SMALL
+from tests.backend.models.latent_cases import LATENT
 from tests.backend.models.mamba_cases import LONG_MAMBAS
 from tests.backend.models.state_cases import LONG
 from tests.backend.models.test_own_kernels import _GPT, _SIZES
@@ -42,6 +43,11 @@ def _longer(case: FamilyCase) -> FamilyCase:
     return replace(case, fields=case.fields | {"max_position_embeddings": 4096})
 
 
+def _latent(name: str) -> FamilyCase:
+    return _longer(replace(LATENT[name], fields=LATENT[name].fields | {"hidden_size": 96}))
+
+
+_HEADS = {"head_dim": 16, "global_head_dim": 32, "sliding_window": 41}
 _EXPERTS = _PLAIN | {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 96}
 _NEOX = _GPT | {"intermediate_size": 96, "max_position_embeddings": 4096}
 # Biases; norms of queries and keys; windows that are shorter than contexts, and softcaps, norms
@@ -85,16 +91,24 @@ RECORDED = {
     "qwen3_5_moe": _longer(FamilyCase("Qwen3_5MoeForCausalLM", _PLAIN | DELTA | DELTA_EXPERTS)),
     "gemma4": FamilyCase(
         "Gemma4ForCausalLM",
-        _PLAIN
-        | SMALL
-        | {
-            "head_dim": 16,
-            "global_head_dim": 32,
-            "sliding_window": 41,
-            "hidden_size_per_layer_input": 32,
-        },
+        _PLAIN | SMALL | _HEADS | {"hidden_size_per_layer_input": 32},
         is_whole=True,
     ),
+    # Layers that take keys for values, and others; experts beside an MLP.
+    "gemma4, large": FamilyCase("Gemma4ForCausalLM", _PLAIN | LARGE | _HEADS, is_whole=True),
+    "gemma4, mixture": FamilyCase(
+        "Gemma4ForCausalLM",
+        _PLAIN | MIXTURE | _HEADS | {"num_global_key_value_heads": 2},
+        is_whole=True,
+    ),
+    "cohere": FamilyCase("CohereForCausalLM", _PLAIN | {"use_qk_norm": True}, is_whole=True),
+    # Compressed keys: that turn as neighbours and as halves, with and without such queries; queries
+    # that are scaled by positions.
+    "deepseek_v3": _latent("deepseek_v3"),
+    "deepseek_v3, halves and biases": _latent("deepseek_v3, halves and biases"),
+    "deepseek_v2, lite": _latent("deepseek_v2, lite"),
+    "glm4_moe_lite": _latent("glm4_moe_lite"),
+    "mistral4": _latent("mistral4"),
     "falcon_h1": _longer(LONG_MAMBAS["falcon_h1"]),
     "nemotron_h": _longer(LONG_MAMBAS["nemotron_h"]),
     "lfm2": _longer(LONG["lfm2"]),
@@ -146,9 +160,9 @@ RECORDED = {
     ),
 }
 CALL_BY_CALL = {
-    "cohere": (
-        FamilyCase("CohereForCausalLM", _PLAIN | {"use_qk_norm": True}, is_whole=True),
-        "to.dtype",
+    "qwen3": (
+        FamilyCase("Qwen3ForCausalLM", _PLAIN | {"hidden_size": 80}, is_whole=True),
+        "aten.pad",
     ),
 }
 

@@ -28,7 +28,10 @@ def check(
     caches = [given.clone(), given.clone()]
     rows = randn(plan.num_tokens, width + 3, seed=1, dtype=dtype)[:, :width]
     queries = randn(plan.num_tokens, num_heads, width, seed=2, dtype=dtype)
-    plans = [TritonOps().plan_latent(batch, caches[0]), LatentAttention(batch, caches[1], 64)]
+    plans = [
+        TritonOps().plan_latent(batch, caches[0], num_heads, value_dim),
+        LatentAttention(batch, caches[1], 64),
+    ]
     for each, cache in zip(plans, caches, strict=True):
         each.store(rows, cache)
     assert torch.equal(*caches)
@@ -68,7 +71,7 @@ def test_padding_rows_of_latent_steps_write_nothing() -> None:
     batch.slot_mapping[1:] = -1
     batch.lens[1:] = 0
     cache = torch.zeros(num_blocks, 1, 1, 16, 40, device=DEVICE)
-    planned = TritonOps().plan_latent(batch, cache)
+    planned = TritonOps().plan_latent(batch, cache, 3, 32)
     planned.store(torch.ones(2, 40, device=DEVICE), cache)
     assert cache.any(-1).sum() == 1
     out = planned.attend(randn(2, 3, 40, dtype=torch.float32), cache, 32, 1.0)
@@ -79,7 +82,7 @@ def test_latent_bits_are_those_a_token_has_alone() -> None:
     plan, num_blocks = plan_of([(1, 3), (1, SPLIT_KEYS + 9)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     cache, q = randn(num_blocks, 1, 1, 16, 40), randn(2, 4, 40, seed=1)
-    together = TritonOps().plan_latent(batch, cache).attend(q, cache, 32, 0.2)
+    together = TritonOps().plan_latent(batch, cache, 4, 32).attend(q, cache, 32, 0.2)
     for token in range(2):
-        alone = TritonOps().plan_latent(batch.alone([token]), cache)
+        alone = TritonOps().plan_latent(batch.alone([token]), cache, 4, 32)
         assert torch.equal(alone.attend(q[token : token + 1], cache, 32, 0.2)[0], together[token])
