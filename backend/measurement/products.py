@@ -249,12 +249,6 @@ def random_weight(weight_format: WeightFormat, features: int) -> Tensor | Quanti
 
 def _at(packed: PackedBlocks, data: Tensor) -> PackedBlocks:
     """Return the same weight somewhere else: packing each anew takes longer than measuring."""
-    call = packed.gemm
-    gemm = Gemm(
-        format=call.format,
-        activations=call.activations,
-        N=call.N,
-        K=call.K,
-        packed=data.data_ptr(),
-    )
+    gemm = Gemm.from_buffer_copy(packed.gemm)
+    gemm.packed = data.data_ptr()
     return PackedBlocks(data, packed.num_features, packed.missing, gemm)
