@@ -44,7 +44,7 @@ class Kernels(ctypes.Structure):
     _fields_ = [
         ("level", ctypes.c_char_p),
         *((name, ctypes.c_void_p) for name in ("packed_size", "pack", "prepare")),
-        *((name, ctypes.c_void_p) for name in ("gemm", "grouped_gemm", "argmax")),
+        *((name, ctypes.c_void_p) for name in ("gemm", "grouped_gemm", "head_gemm", "argmax")),
     ]
 
 
