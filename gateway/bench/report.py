@@ -167,7 +167,9 @@ def _notes(report: Report) -> list[str]:
         length = "their length" if settings.trace else f"{settings.max_tokens} tokens"
         notes.append(f"{num_short} streams ended before {length}")
     several = [r.events_per_token for r in medians if r.events_per_token < 0.95]
-    if several:
+    if 0.0 in several:
+        notes.append("no event carried text: there is nothing that latencies could be of")
+    elif several:
         notes.append(
             f"an event carried {1 / min(several):.1f} tokens: ITL is the time between events"
         )

@@ -43,6 +43,12 @@ def test_spread_is_the_distance_of_the_rounds() -> None:
     assert "128.0      -" in report([level()]).as_table()
 
 
+def test_tokens_without_text_have_no_latencies() -> None:
+    silent = level(events_per_token=0.0, ttft_p50_ms=math.nan, itl_p50_ms=math.nan)
+    table = report([silent]).as_table()
+    assert "note: no event carried text" in table
+
+
 def test_table_says_what_makes_the_figures_less_than_comparable() -> None:
     failed = level(num_errors=2, first_error="HTTP 500: no", prompt_tokens_per_request=130.0)
     busy = level(num_short=3, client_cpu_percent=200.0, events_per_token=0.5)
