@@ -166,10 +166,10 @@ def _notes(report: Report) -> list[str]:
     if num_short := sum(result.num_short for result in medians):
         length = "their length" if settings.trace else f"{settings.max_tokens} tokens"
         notes.append(f"{num_short} streams ended before {length}")
-    several = [r.events_per_token for r in medians if r.events_per_token < 0.95]
-    if 0.0 in several:
+    events = [result.events_per_token for result in medians]
+    if 0.0 in events:
         notes.append("no event carried text: there is nothing that latencies could be of")
-    elif several:
+    if several := [each for each in events if 0 < each < 0.95]:
         notes.append(
             f"an event carried {1 / min(several):.1f} tokens: ITL is the time between events"
         )

@@ -47,6 +47,8 @@ def test_tokens_without_text_have_no_latencies() -> None:
     silent = level(events_per_token=0.0, ttft_p50_ms=math.nan, itl_p50_ms=math.nan)
     table = report([silent]).as_table()
     assert "note: no event carried text" in table
+    both = report([silent], [level(concurrency=16, events_per_token=0.5)]).as_table()
+    assert "note: no event carried text" in both and "carried 2.0 tokens" in both
 
 
 def test_table_says_what_makes_the_figures_less_than_comparable() -> None:
